@@ -1,0 +1,53 @@
+# Every target sets up what it needs in .venv by itself; nothing but Python 3.11+, pip and make is expected.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+# Two test processes with one thread each: more threads than cores make small models slower, not faster.
+WORKERS ?= 2
+
+.PHONY: help test lint format bench clean
+
+help:
+	@echo "make test     the test suite (PYTEST='-m slow' and the like are passed on)"
+	@echo "make lint     ruff, pyright, transformers-mlinter"
+	@echo "make format   let ruff rewrite the files"
+	@echo "make bench    measure against the peers and rewrite the results in README.md"
+	@echo "make clean    remove .venv and caches"
+
+# torch comes first and alone: its version is settled before anything else can ask for one with gigabytes of CUDA.
+.venv/torch.stamp: constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(PIP) install -c constraints.txt "$$(grep '^torch==' constraints.txt)"
+	@touch $@
+
+.venv/dev.stamp: .venv/torch.stamp pyproject.toml
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.venv/bench.stamp: .venv/dev.stamp
+	$(PIP) install -c constraints.txt -e '.[dev,bench]'
+	$(PIP) install -c constraints.txt --no-deps litgpt
+	@touch $@
+
+test: .venv/dev.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/mlinter --no-progress --no-cache src/scratchgpt
+
+format: .venv/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/bench.stamp
+	$(BIN)/python benchmarks/tokenizers.py
+	$(BIN)/python benchmarks/model.py
+	$(BIN)/python benchmarks/report.py
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist
