@@ -1,0 +1,50 @@
+"""The README's results come from the result files, as they are."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import report
+
+
+def figure(candidate: str, case: str, value: float, **more: object) -> dict[str, object]:
+    return {"benchmark": "Step", "metric": "tokens/s", "candidate": candidate, "case": case, "value": value, **more}
+
+
+def test_table_has_ratios_and_gaps() -> None:
+    figures = [figure("ours", "a", 3000, relative_to="theirs"), figure("theirs", "a", 1000), figure("theirs", "b", 7)]
+    assert report.render(figures).splitlines() == [
+        "**Step, tokens/s**",
+        "",
+        "|  | a | b |",
+        "| --- | ---: | ---: |",
+        "| ours | 3,000 (3.00×) | – |",
+        "| theirs | 1,000 | 7 |",
+    ]
+
+
+def test_the_last_measurement_counts(tmp_path: Path) -> None:
+    lines = [json.dumps(figure("ours", "a", value)) for value in (1.0, 2.0)]
+    (tmp_path / "step.jsonl").write_text("\n".join(lines) + "\n")
+    assert [entry["value"] for entry in report.read_results(tmp_path)] == [2.0]
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"benchmark": "Step"}'])
+def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "step.jsonl").write_text(line + "\n")
+    with pytest.raises(ValueError, match=r"step\.jsonl, line 1"):
+        report.read_results(tmp_path)
+
+
+def test_only_the_section_changes() -> None:
+    assert report.insert(f"head\n{report.BEGIN}\nold\n{report.END}\ntail\n", "new") == (
+        f"head\n{report.BEGIN}\n\nnew\n\n{report.END}\ntail\n"
+    )
+    with pytest.raises(ValueError, match="markers"):
+        report.insert("no markers", "new")
+
+
+def test_the_readme_shows_the_result_files() -> None:
+    readme = report.README.read_text(encoding="utf-8")
+    assert report.insert(readme, report.render(report.read_results(report.BENCHMARKS / "results"))) == readme
