@@ -1,0 +1,244 @@
+"""Byte-level byte-pair encoding: the tokenizer of GPT-2 (Radford et al. 2019; BPE: Sennrich et al. 2016).
+
+Training starts from the 256 bytes and merges, again and again, the most frequent pair of neighbouring tokens inside
+pre-tokens into a new token. Done naively each merge reads the corpus; here each merge touches only what it changes:
+
+1. Count the distinct pre-tokens; from now on a word that occurs a million times is one word with weight a million.
+2. Lay all distinct pre-tokens out in one list of symbols, linked in both directions. For each pair keep its weighted
+   count and the positions where it occurs.
+3. Take the most frequent pair from a heap. At each of its positions join the two symbols, lower the counts of the
+   two pairs that vanish there, raise those of the two that appear.
+
+Counts in the heap are not updated when they fall; an entry found out of date is put back with today's count (lazy
+invalidation). That is enough, since a count rises only in the step that creates the pair.
+
+Cost: reading is as fast as the regular expression; merging is linear in the symbols that vanish (about a million for
+8,000 merges on 25 MB of English), independent of how often words repeat. Ties go to the lexicographically greatest
+pair of byte strings, so the result depends on the texts alone, not on their order or on the hash seed.
+
+Encoding a pre-token applies the merges in the order in which they were learned.
+"""
+
+import heapq
+import json
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from tqdm import tqdm
+
+from .base import BYTES, SPECIAL_TOKENS, Tokenizer, check_special_tokens, count_pieces
+
+GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+"""Words with the space before them, runs of digits, runs of anything else; the last space of a run goes with the word
+that follows (source: GPT-2's encoder.py)."""
+
+GPT4_PATTERN = (
+    r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
+)
+"""As GPT-2's, but: contractions in capitals too, any one character before a word, at most three digits, line ends
+with the punctuation before them (source: tiktoken's cl100k_base)."""
+
+Merge = tuple[bytes, bytes]
+
+
+def learn_merges(
+    piece_counts: Counter[str], num_merges: int, min_frequency: int = 1, progress: bool = False
+) -> list[Merge]:
+    """The merges of byte-pair encoding, in order; fewer than `num_merges` where no pair is frequent enough."""
+    # One list for all words; a negative symbol separates two words, or is what a merge left behind.
+    border, dead = -1, -2
+    symbols, weights = [border], [0]
+    for piece, weight in piece_counts.items():
+        word = piece.encode()
+        symbols += word
+        symbols.append(border)
+        weights += [weight] * (len(word) + 1)
+    following = list(range(1, len(symbols) + 1))
+    preceding = list(range(-1, len(symbols) - 1))
+
+    counts: dict[tuple[int, int], int] = defaultdict(int)
+    positions: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for position, pair in enumerate(pairwise(symbols)):
+        if pair[0] >= 0 and pair[1] >= 0:
+            counts[pair] += weights[position]
+            positions[pair].append(position)
+
+    tokens = list(BYTES)
+    known = set(tokens)
+    # Complemented bytes, then a character above them all, sort in reverse: heapq finds the smallest, ties want the
+    # greatest.
+    complement = bytes(range(255, -1, -1))
+
+    def reversed_order(token: bytes) -> str:
+        return token.translate(complement).decode("latin-1") + "\u0100"
+
+    order = [reversed_order(token) for token in tokens]
+    heap = [(-count, order[a], order[b], (a, b)) for (a, b), count in counts.items()]
+    heapq.heapify(heap)
+    merges: list[Merge] = []
+    bar = tqdm(total=num_merges, desc="merging", unit=" merges", disable=not progress)
+    while heap and len(merges) < num_merges:
+        stale, order_a, order_b, pair = heapq.heappop(heap)
+        count = counts[pair]
+        if count < min_frequency:
+            del counts[pair], positions[pair]
+            continue
+        if count != -stale:
+            heapq.heappush(heap, (-count, order_a, order_b, pair))
+            continue
+        first, second = pair
+        token = tokens[first] + tokens[second]
+        if token in known:  # the same bytes by another route: a vocabulary holds them once
+            del counts[pair], positions[pair]
+            continue
+        merges.append((tokens[first], tokens[second]))
+        new = len(tokens)
+        tokens.append(token)
+        known.add(token)
+        order.append(reversed_order(token))
+        appeared: set[tuple[int, int]] = set()
+        for here in positions[pair]:
+            there = following[here]
+            if symbols[here] != first or symbols[there] != second:
+                continue  # an earlier merge changed this place
+            weight, before, after = weights[here], preceding[here], following[there]
+            symbols[here], symbols[there] = new, dead
+            following[here], preceding[after] = after, here
+            if (left := symbols[before]) >= 0:
+                counts[left, first] -= weight
+                counts[left, new] += weight
+                positions[left, new].append(before)
+                appeared.add((left, new))
+            if (right := symbols[after]) >= 0:
+                counts[second, right] -= weight
+                counts[new, right] += weight
+                positions[new, right].append(here)
+                appeared.add((new, right))
+        del counts[pair], positions[pair]
+        for a, b in appeared:  # a total order on the heap's entries: the order of this set does not matter
+            heapq.heappush(heap, (-counts[a, b], order[a], order[b], (a, b)))
+        bar.update()
+    bar.close()
+    return merges
+
+
+class BPETokenizer(Tokenizer):
+    """Byte-level BPE.
+
+    Args:
+        vocabulary: token → id; holds the 256 bytes and the result of every merge.
+        merges: pairs of tokens in the order in which they are applied.
+        pattern, special_tokens: as for `Tokenizer`.
+
+    Raises:
+        ValueError: for a vocabulary that lacks a byte or the parts or the result of a merge.
+    """
+
+    def __init__(
+        self,
+        vocabulary: dict[bytes, int],
+        merges: Sequence[Merge],
+        pattern: str = GPT4_PATTERN,
+        special_tokens: dict[str, int] | None = None,
+    ) -> None:
+        self.merges = list(merges)
+        try:
+            self._byte_ids = [vocabulary[byte] for byte in BYTES]
+            # (id, id) → (rank, id of the merged token)
+            self._merge_table = {
+                (vocabulary[a], vocabulary[b]): (rank, vocabulary[a + b]) for rank, (a, b) in enumerate(self.merges)
+            }
+        except KeyError as error:
+            raise ValueError(
+                f"the vocabulary lacks the token {error}, which the bytes or the merges need: "
+                "vocabulary and merges are not of the same tokenizer"
+            ) from None
+        super().__init__(vocabulary, pattern, special_tokens or {})
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        vocab_size: int,
+        pattern: str = GPT4_PATTERN,
+        special_tokens: Sequence[str] = SPECIAL_TOKENS,
+        min_frequency: int = 2,
+        progress: bool = False,
+    ) -> "BPETokenizer":
+        """Learns `vocab_size` tokens from `texts`, read once: the 256 bytes, the merges, the special tokens.
+
+        Warns where the texts have too few pairs that occur `min_frequency` times to fill the vocabulary.
+
+        Raises:
+            ValueError: for an empty corpus, or a vocabulary that has no room for the bytes and the special tokens.
+        """
+        check_special_tokens(special_tokens)
+        num_merges = vocab_size - len(BYTES) - len(special_tokens)
+        if num_merges < 0:
+            raise ValueError(
+                f"vocab_size={vocab_size} is smaller than the alphabet: 256 bytes and {len(special_tokens)} special "
+                f"tokens need at least {len(BYTES) + len(special_tokens)}"
+            )
+        counts = count_pieces(texts, pattern, special_tokens, progress)
+        merges = learn_merges(counts, num_merges, min_frequency, progress)
+        if len(merges) < num_merges:
+            warnings.warn(
+                f"only {len(merges)} pairs occur {min_frequency} times or more: the vocabulary has "
+                f"{vocab_size - num_merges + len(merges)} tokens, not {vocab_size}; give more text or ask for less",
+                stacklevel=2,
+            )
+        tokens = BYTES + [a + b for a, b in merges]
+        vocabulary = {token: token_id for token_id, token in enumerate(tokens)}
+        return cls(vocabulary, merges, pattern, {name: len(tokens) + i for i, name in enumerate(special_tokens)})
+
+    @classmethod
+    def from_gpt2(
+        cls, vocab_file: str | Path, merges_file: str | Path, special_tokens: Sequence[str] = SPECIAL_TOKENS
+    ) -> "BPETokenizer":
+        """GPT-2's own vocabulary (`encoder.json` and `vocab.bpe`); special tokens it lacks get the ids after it.
+
+        Raises:
+            ValueError: for files that are missing or of another form.
+        """
+        from .export import unspell
+
+        try:
+            spelled = json.loads(Path(vocab_file).read_text(encoding="utf-8"))
+            lines = Path(merges_file).read_text(encoding="utf-8").splitlines()
+            merges = [(unspell(a), unspell(b)) for a, b in (line.split(" ") for line in lines[1:] if line)]
+            specials = {name: spelled[name] for name in special_tokens if name in spelled}
+            vocabulary = {unspell(token): token_id for token, token_id in spelled.items() if token not in specials}
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"{vocab_file} and {merges_file} are not GPT-2's encoder.json (vocab.json) and vocab.bpe "
+                f"(merges.txt): {error}"
+            ) from error
+        for name in special_tokens:
+            specials.setdefault(name, len(vocabulary) + len(specials))
+        return cls(vocabulary, merges, GPT2_PATTERN, specials)
+
+    def _encode_piece(self, piece: str) -> list[int]:
+        """Merges the pair of lowest rank, leftmost first, until none is left; O(n log n) in the bytes of `piece`."""
+        ids = [self._byte_ids[byte] for byte in piece.encode()]
+        table, end = self._merge_table, len(ids)
+        following, preceding = list(range(1, end + 1)), list(range(-1, end - 1))
+        heap = [(table[pair][0], i, pair) for i, pair in enumerate(pairwise(ids)) if pair in table]
+        heapq.heapify(heap)
+        while heap:
+            _, here, pair = heapq.heappop(heap)
+            there = following[here]
+            if there >= end or (ids[here], ids[there]) != pair:
+                continue  # a merge since then took one of the two
+            ids[here], ids[there] = table[pair][1], -1
+            before, after = preceding[here], following[there]
+            following[here] = after
+            if after < end:
+                preceding[after] = here
+                if (pair := (ids[here], ids[after])) in table:
+                    heapq.heappush(heap, (table[pair][0], here, pair))
+            if before >= 0 and (pair := (ids[before], ids[here])) in table:
+                heapq.heappush(heap, (table[pair][0], before, pair))
+        return [token for token in ids if token >= 0]
