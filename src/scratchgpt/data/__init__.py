@@ -1,0 +1,1 @@
+"""What sits between a data set and a batch."""

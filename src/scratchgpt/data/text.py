@@ -1,0 +1,145 @@
+"""Texts of a language-modelling data set, schema `{"text"}`, one after the other and never all in memory.
+
+A source is the name of a data set on the Hub, a folder written by `Dataset.save_to_disk`, a folder of files, or one
+file: `.txt`, `.jsonl` or `.parquet`, the first two also as `.gz` or `.zst`. A `.txt` has no rows, so it is read in
+blocks of whole lines.
+"""
+
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+BLOCK = 1 << 20
+"""Characters in a block of a .txt file, roughly: a block ends with a line."""
+
+SUFFIXES = (".txt", ".jsonl", ".parquet")
+
+
+def read_texts(source: str | Path, split: str = "train", column: str = "text") -> Iterator[str]:
+    """Iterates over the texts of `source`, in its order.
+
+    Args:
+        split: of a data set that has splits; files have none.
+        column: where the text is; .txt files have none.
+
+    Raises:
+        ValueError: for a source that does not exist or has no such split or column, and for a broken row: with the
+            file and line.
+    """
+    path = Path(source)
+    if path.is_file():
+        yield from _read_file(path, column)
+    elif path.is_dir():
+        if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+            yield from _read_saved(path, split, column)
+            return
+        files = sorted(file for file in path.rglob("*") if file.is_file() and _suffix(file) in SUFFIXES)
+        if not files:
+            raise ValueError(f"{path} holds neither a saved data set nor .txt, .jsonl or .parquet files")
+        for file in files:
+            yield from _read_file(file, column)
+    else:
+        yield from _read_hub(str(source), split, column)
+
+
+def _suffix(file: Path) -> str:
+    """`.jsonl` for `a.jsonl` and `a.jsonl.zst`."""
+    return Path(file.stem).suffix if file.suffix in (".gz", ".zst") else file.suffix
+
+
+def _open(file: Path) -> IO[str]:
+    if file.suffix == ".gz":
+        return gzip.open(file, "rt", encoding="utf-8")
+    if file.suffix == ".zst":
+        try:
+            import zstandard
+        except ImportError as error:
+            raise ValueError(f"{file} needs the package zstandard: install it, or unpack the file") from error
+        return io.TextIOWrapper(zstandard.open(file, "rb"), encoding="utf-8")
+    return file.open(encoding="utf-8")
+
+
+def _read_file(file: Path, column: str) -> Iterator[str]:
+    suffix = _suffix(file)
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{file} is not .txt, .jsonl or .parquet (.txt and .jsonl also as .gz or .zst)")
+    try:
+        if suffix == ".txt":
+            with _open(file) as lines:
+                while block := lines.readlines(BLOCK):
+                    yield "".join(block)
+        elif suffix == ".jsonl":
+            with _open(file) as lines:
+                for number, line in enumerate(lines, start=1):
+                    if line.strip():
+                        yield _text_of_line(line, column, f"{file}, line {number}")
+        else:
+            yield from _read_parquet(file, column)
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+        raise ValueError(f"{file} is not text in UTF-8: {error}") from error
+
+
+def _text_of_line(line: str, column: str, where: str) -> str:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{where}: not JSON ({error})") from error
+    if not isinstance(row, dict) or not isinstance(row.get(column), str):
+        columns = list(row) if isinstance(row, dict) else type(row).__name__
+        raise ValueError(f"{where}: no text in column {column!r}; it has {columns}")
+    return row[column]
+
+
+def _read_parquet(file: Path, column: str) -> Iterator[str]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        table = parquet.ParquetFile(file)
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{file} is not a parquet file: {error}") from error
+    if column not in table.schema_arrow.names:
+        raise ValueError(f"{file} has no column {column!r}; it has {table.schema_arrow.names}")
+    for batch in table.iter_batches(columns=[column]):
+        yield from _texts(batch.to_pydict()[column], column, str(file))
+
+
+def _read_saved(folder: Path, split: str, column: str) -> Iterator[str]:
+    import datasets
+
+    data = datasets.load_from_disk(folder)
+    if isinstance(data, datasets.DatasetDict):
+        if split not in data:
+            raise ValueError(f"{folder} has no split {split!r}; it has {list(data)}")
+        data = data[split]
+    yield from _rows(data, column, str(folder))
+
+
+def _read_hub(name: str, split: str, column: str) -> Iterator[str]:
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    try:
+        data = datasets.load_dataset(name, split=split, streaming=True)
+    except (OSError, ValueError, DatasetsError) as error:
+        raise ValueError(
+            f"{name!r} is neither a file or folder here nor a data set that can be read from the Hub: {error}"
+        ) from error
+    yield from _rows(data, column, name)
+
+
+def _rows(data, column: str, where: str) -> Iterator[str]:
+    if data.column_names is not None and column not in data.column_names:
+        raise ValueError(f"{where} has no column {column!r}; it has {data.column_names}")
+    for batch in data.select_columns([column]).iter(batch_size=1000):
+        yield from _texts(batch[column], column, where)
+
+
+def _texts(values: list, column: str, where: str) -> Iterator[str]:
+    for value in values:
+        if not isinstance(value, str):
+            raise ValueError(f"{where}: column {column!r} holds {type(value).__name__}, not text")
+        yield value
