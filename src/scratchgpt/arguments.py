@@ -4,13 +4,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import yaml
 from transformers import HfArgumentParser
 
+Arguments = TypeVar("Arguments")
 
-def parse_arguments(kind: Any, argv: Sequence[str] | None = None) -> Any:
+
+def parse_arguments(kind: type[Arguments], argv: Sequence[str] | None = None) -> Arguments:
     """`[config.yaml] [--name value …]` → an instance of the dataclass `kind`.
 
     Args:
@@ -21,7 +23,7 @@ def parse_arguments(kind: Any, argv: Sequence[str] | None = None) -> Any:
         SystemExit: as argparse does, for a command line that cannot be understood, and after --help.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = HfArgumentParser(kind)
+    parser = HfArgumentParser(cast(Any, kind))
     if arguments and not arguments[0].startswith("-"):
         # As if typed before the rest of the command line: checked in the same way, and what comes later wins.
         arguments = _read_yaml(Path(arguments[0]), kind) + arguments[1:]
