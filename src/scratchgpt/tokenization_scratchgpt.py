@@ -17,14 +17,17 @@ END_OF_TURN = "<|end|>"
 # A turn is its role token, its content and <|end|>, with nothing between: every border is a special token, so the
 # first k messages always render, and tokenise, as a prefix of the first k + 1, and the prompt for an answer is exactly
 # how an answer begins. `generation` marks what the assistant writes, <|end|> included: it has to learn to stop.
+# Special tokens are spelled out, not joined: `sanitize_control_tokens` of transformers looks for them here.
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
     "{%- if message['content'] is not string -%}"
     "{{- raise_exception('content must be a string; join or drop the other parts of message ' ~ loop.index) -}}"
     "{%- elif message['role'] == 'assistant' -%}"
     "{{- '<|assistant|>' -}}{%- generation -%}{{- message['content'] ~ '<|end|>' -}}{%- endgeneration -%}"
-    "{%- elif message['role'] == 'system' or message['role'] == 'user' -%}"
-    "{{- '<|' ~ message['role'] ~ '|>' ~ message['content'] ~ '<|end|>' -}}"
+    "{%- elif message['role'] == 'user' -%}"
+    "{{- '<|user|>' ~ message['content'] ~ '<|end|>' -}}"
+    "{%- elif message['role'] == 'system' -%}"
+    "{{- '<|system|>' ~ message['content'] ~ '<|end|>' -}}"
     "{%- else -%}"
     "{{- raise_exception('unknown role ' ~ message['role'] ~ ': use system, user or assistant') -}}"
     "{%- endif -%}"

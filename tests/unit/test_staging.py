@@ -1,0 +1,41 @@
+"""staging.py: a directory is there whole or not at all, and nothing is replaced unasked."""
+
+from pathlib import Path
+
+import pytest
+
+from scratchgpt.staging import staged_directory
+
+
+def write(target: Path, content: str | None, overwrite: bool = False) -> None:
+    with staged_directory(target, overwrite, marker="result") as folder:
+        (folder / "half").write_text("")
+        (folder / "result").write_text(content)  # pyright: ignore[reportArgumentType]: None is for the failure
+
+
+def test_success_leaves_the_directory_and_nothing_else(tmp_path: Path) -> None:
+    write(tmp_path / "deep/out", "1")
+    assert [file.name for file in (tmp_path / "deep").iterdir()] == ["out"]
+    with pytest.raises(ValueError, match=r"not empty.*--overwrite"):
+        write(tmp_path / "deep/out", "2")
+    write(tmp_path / "deep/out", "3", overwrite=True)
+    assert (tmp_path / "deep/out/result").read_text() == "3"
+    assert [file.name for file in (tmp_path / "deep").iterdir()] == ["out"]
+
+
+def test_failure_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    write(tmp_path / "out", "1")
+    for target in (tmp_path / "out", tmp_path / "new"):
+        with pytest.raises(TypeError):
+            write(target, None, overwrite=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out/result").read_text() == "1"
+
+
+def test_only_earlier_results_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("")
+    with pytest.raises(ValueError, match="holds no result"):
+        write(tmp_path, "1", overwrite=True)
+    with pytest.raises(ValueError, match="is a file"):
+        write(tmp_path / "precious", "1")
+    assert [file.name for file in tmp_path.iterdir()] == ["precious"]
