@@ -1,0 +1,103 @@
+"""The chunked loss is the plain one: value, gradients, and the memory it saves."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from scratchgpt import loss_scratchgpt
+from scratchgpt.loss_scratchgpt import linear_cross_entropy
+
+
+def plain_loss(hidden, head, targets, num_items=None):
+    total = F.cross_entropy(head(hidden).flatten(0, -2), targets.flatten(), ignore_index=-100, reduction="sum")
+    return total / ((targets != -100).sum() if num_items is None else num_items)
+
+
+def gradients(loss_function, hidden, head, *arguments, scale=1.0):
+    hidden.grad = head.weight.grad = None
+    loss = loss_function(hidden, head, *arguments)
+    (loss * scale).backward()
+    return loss.detach(), hidden.grad, head.weight.grad
+
+
+@given(
+    batch=st.integers(1, 3),
+    length=st.integers(1, 17),
+    vocab_size=st.integers(2, 40),
+    chunk_tokens=st.integers(1, 60),
+    ignored=st.floats(0, 0.9),
+    num_items=st.sampled_from([None, 7, "tensor"]),
+    seed=st.integers(0, 2**16),
+)
+def test_value_and_gradients_are_those_of_the_plain_loss(
+    batch, length, vocab_size, chunk_tokens, ignored, num_items, seed
+):
+    torch.manual_seed(seed)
+    hidden = torch.randn(batch, length, 8, requires_grad=True)
+    head = nn.Linear(8, vocab_size, bias=False)
+    targets = torch.randint(vocab_size, (batch, length))
+    targets[torch.rand(batch, length) < ignored] = -100
+    targets[0, 0] = 0  # at least one target: a mean over none is not a number in either
+    num_items = torch.tensor(5) if num_items == "tensor" else num_items
+    expected = gradients(plain_loss, hidden, head, targets, num_items, scale=0.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loss_scratchgpt, "CHUNK_BYTES", 4 * vocab_size * chunk_tokens)
+        actual = gradients(linear_cross_entropy, hidden, head, targets, num_items, scale=0.5)
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, e, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("train_hidden", "train_weight"), [(True, False), (False, True), (False, False)])
+def test_frozen_sides_get_no_gradient(train_hidden, train_weight):
+    hidden, head = torch.randn(2, 6, 8, requires_grad=train_hidden), nn.Linear(8, 20, bias=False)
+    head.weight.requires_grad_(train_weight)
+    targets = torch.randint(20, (2, 6))
+    loss = linear_cross_entropy(hidden, head, targets)
+    torch.testing.assert_close(loss, plain_loss(hidden, head, targets))
+    assert loss.requires_grad == (train_hidden or train_weight)
+    if loss.requires_grad:
+        loss.backward()
+    assert (hidden.grad is not None) == train_hidden
+    assert (head.weight.grad is not None) == train_weight
+
+
+def test_bf16_autocast_stays_close_to_fp32():
+    torch.manual_seed(0)
+    hidden, head = torch.randn(4, 64, 64, requires_grad=True), nn.Linear(64, 500, bias=False)
+    targets = torch.randint(500, (4, 64))
+    expected = gradients(plain_loss, hidden, head, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = gradients(linear_cross_entropy, hidden, head, targets)
+    torch.testing.assert_close(actual[0], expected[0], atol=1e-2, rtol=1e-2)
+    for a, e in zip(actual[1:], expected[1:], strict=True):
+        assert a.dtype == e.dtype
+        assert F.cosine_similarity(a.flatten(), e.flatten(), dim=0) > 0.999
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the number of elements of the largest tensor that any operation makes."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, torch.Tensor):
+                self.numel = max(self.numel, tensor.numel())
+        return result
+
+
+def test_logits_of_the_whole_batch_never_exist():
+    hidden, head = torch.randn(4, 256, 8, requires_grad=True), nn.Linear(8, 1000, bias=False)
+    targets = torch.randint(1000, (4, 256))
+    with pytest.MonkeyPatch.context() as patch, LargestTensor() as largest:
+        patch.setattr(loss_scratchgpt, "CHUNK_BYTES", 4 * 1000 * 128)
+        linear_cross_entropy(hidden, head, targets).backward()
+    assert largest.numel <= 128 * 1000
+    with LargestTensor() as largest:  # the measure itself: the plain loss does make them
+        plain_loss(hidden, head, targets).backward()
+    assert largest.numel >= 1024 * 1000
