@@ -38,7 +38,7 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/mlinter --no-progress --no-cache src/scratchgpt
+	$(BIN)/python .ci/lint_hub_files.py
 
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .
