@@ -4,9 +4,10 @@ At run time a model uses `ScratchGPTTokenizer`, the Rust form of the same tokeni
 """
 
 from .base import SPECIAL_TOKENS, Tokenizer
-from .bpe import GPT2_PATTERN, GPT4_PATTERN, BPETokenizer
+from .bpe import BPETokenizer
 from .export import from_json, load, to_json, to_rust, to_transformers
-from .regex import CHAR_PATTERN, UNK_TOKEN, WORD_PATTERN, CharTokenizer, RegexTokenizer
+from .patterns import CHAR_PATTERN, GPT2_PATTERN, GPT4_PATTERN, WORD_PATTERN
+from .regex import UNK_TOKEN, CharTokenizer, RegexTokenizer
 
 __all__ = [
     "CHAR_PATTERN",

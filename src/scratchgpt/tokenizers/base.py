@@ -4,10 +4,10 @@ A regular expression cuts the text into pre-tokens (nothing is dropped, so the p
 pre-token becomes ids on its own, which makes encoding a look-up: natural text repeats its words, so the ids of a
 pre-token are computed once and kept as packed bytes. Encoding a text is then
 
-    b"".join(map(cache.__getitem__, findall(text)))
+    b"".join(map(cache.__getitem__, split(text)))
 
-with no Python loop over tokens: about five times as fast, for each CPU second, as calling the Rust tokenizer.
-Price: memory for the cache, at most `CACHE_LIMIT` pre-tokens.
+with no Python loop over tokens: faster for a corpus than the Rust tokenizer, which makes offsets too (figures:
+benchmarks/tokenizers.py). Price: memory for the cache, at most `CACHE_LIMIT` short pre-tokens.
 """
 
 import re
@@ -17,15 +17,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
-import regex
 from tqdm import tqdm
+
+from .patterns import splitter
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 
 BYTES = [bytes([value]) for value in range(256)]
 
 CACHE_LIMIT = 1_000_000
-"""Pre-tokens remembered for each tokenizer; later ones are encoded each time they occur."""
+"""Pre-tokens remembered for each tokenizer; later ones, and those too long to be words, are encoded each time."""
+
+LONGEST_CACHED = 100
+"""Characters."""
 
 
 class PieceCache(dict[str, bytes]):
@@ -37,7 +41,7 @@ class PieceCache(dict[str, bytes]):
 
     def __missing__(self, piece: str) -> bytes:
         ids = array(self.typecode, self.encode_piece(piece)).tobytes()
-        if len(self) < CACHE_LIMIT:
+        if len(self) < CACHE_LIMIT and len(piece) <= LONGEST_CACHED:
             self[piece] = ids
         return ids
 
@@ -73,7 +77,7 @@ class Tokenizer(ABC):
             self.token_bytes[token_id] = name.encode()
         self.dtype = np.dtype(np.uint16 if self.vocab_size <= 2**16 else np.uintc)
         """The smallest unsigned integers that hold every id."""
-        self._findall = regex.compile(pattern).findall
+        self._split = splitter(pattern)
         self._split_at_special = split_at_special(special_tokens)
         self._cache = PieceCache(self._encode_piece, self.dtype)
 
@@ -94,7 +98,7 @@ class Tokenizer(ABC):
         packed: list[bytes] = []
         for i, part in enumerate([text] if split_special_tokens else self._split_at_special(text)):
             if i % 2 == 0:
-                packed.extend(map(self._cache.__getitem__, self._findall(part)))
+                packed.extend(map(self._cache.__getitem__, self._split(part)))
             else:
                 packed.append(self.dtype.type(self.special_tokens[part]).tobytes())
         return np.frombuffer(b"".join(packed), dtype=self.dtype)
@@ -142,11 +146,11 @@ def count_pieces(
     """
     if isinstance(texts, str):
         raise ValueError("texts must be an iterable of strings; for a single text pass [text]")
-    findall, split = regex.compile(pattern).findall, split_at_special(special_tokens)
+    split, split_special = splitter(pattern), split_at_special(special_tokens)
     counts: Counter[str] = Counter()
     for text in tqdm(texts, desc="reading", unit=" texts", disable=not progress):
-        for part in split(text)[::2]:
-            counts.update(findall(part))
+        for part in split_special(text)[::2]:
+            counts.update(split(part))
     if not counts:
         raise ValueError("the corpus is empty: there is no text to learn from; check the data set and its column")
     return counts

@@ -30,16 +30,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .base import BYTES, SPECIAL_TOKENS, Tokenizer, check_special_tokens, count_pieces
-
-GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
-"""Words with the space before them, runs of digits, runs of anything else; the last space of a run goes with the word
-that follows (source: GPT-2's encoder.py)."""
-
-GPT4_PATTERN = (
-    r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
-)
-"""As GPT-2's, but: contractions in capitals too, any one character before a word, at most three digits, line ends
-with the punctuation before them (source: tiktoken's cl100k_base)."""
+from .patterns import GPT2_PATTERN, GPT4_PATTERN
 
 Merge = tuple[bytes, bytes]
 

@@ -20,8 +20,9 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as RustTokenizer
 
 from .base import Tokenizer
-from .bpe import GPT2_PATTERN, BPETokenizer
-from .regex import CHAR_PATTERN, UNK_TOKEN, CharTokenizer, RegexTokenizer
+from .bpe import BPETokenizer
+from .patterns import CHAR_PATTERN, GPT2_PATTERN
+from .regex import UNK_TOKEN, CharTokenizer, RegexTokenizer
 
 if TYPE_CHECKING:
     from ..tokenization_scratchgpt import ScratchGPTTokenizer

@@ -12,11 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Self
 
 from .base import BYTES, SPECIAL_TOKENS, Tokenizer, check_special_tokens, count_pieces
-
-WORD_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]|\s+(?!\S)|\s"""
-"""Words, numbers and single marks of punctuation, each with one space before it; contractions; white space."""
-
-CHAR_PATTERN = r"[\s\S]"
+from .patterns import CHAR_PATTERN, WORD_PATTERN
 
 UNK_TOKEN = "<|unk|>"
 
