@@ -34,6 +34,9 @@ from .patterns import GPT2_PATTERN, GPT4_PATTERN
 
 Merge = tuple[bytes, bytes]
 
+LONG_WORD = 100
+"""Bytes from which on a pre-token is merged with a heap."""
+
 
 def learn_merges(
     piece_counts: Counter[str], num_merges: int, min_frequency: int = 1, progress: bool = False
@@ -138,10 +141,8 @@ class BPETokenizer(Tokenizer):
         self.merges = list(merges)
         try:
             self._byte_ids = [vocabulary[byte] for byte in BYTES]
-            # (id, id) → (rank, id of the merged token)
-            self._merge_table = {
-                (vocabulary[a], vocabulary[b]): (rank, vocabulary[a + b]) for rank, (a, b) in enumerate(self.merges)
-            }
+            self._ranks = {(vocabulary[a], vocabulary[b]): rank for rank, (a, b) in enumerate(self.merges)}
+            self._merged = [vocabulary[a + b] for a, b in self.merges]
         except KeyError as error:
             raise ValueError(
                 f"the vocabulary lacks the token {error}, which the bytes or the merges need: "
@@ -212,24 +213,41 @@ class BPETokenizer(Tokenizer):
         return cls(vocabulary, merges, GPT2_PATTERN, specials)
 
     def _encode_piece(self, piece: str) -> list[int]:
-        """Merges the pair of lowest rank, leftmost first, until none is left; O(n log n) in the bytes of `piece`."""
         ids = [self._byte_ids[byte] for byte in piece.encode()]
-        table, end = self._merge_table, len(ids)
+        return self._merge_word(ids) if len(ids) <= LONG_WORD else self._merge_long_word(ids)
+
+    def _merge_word(self, ids: list[int]) -> list[int]:
+        """Merges the pair of lowest rank, leftmost first, until there is none; quadratic in the length of `ids`."""
+        rank_of, never = self._ranks.get, len(self._ranks)
+        ranks = [rank_of(pair, never) for pair in pairwise(ids)]  # of the pair that begins at each place
+        while ranks and (rank := min(ranks)) < never:
+            here = ranks.index(rank)
+            ids[here] = token = self._merged[rank]
+            del ids[here + 1], ranks[here]
+            if here > 0:
+                ranks[here - 1] = rank_of((ids[here - 1], token), never)
+            if here < len(ranks):
+                ranks[here] = rank_of((token, ids[here + 1]), never)
+        return ids
+
+    def _merge_long_word(self, ids: list[int]) -> list[int]:
+        """As `_merge_word`, with a heap of pairs and links between what is left: O(n log n), but slower for words."""
+        ranks, end = self._ranks, len(ids)
         following, preceding = list(range(1, end + 1)), list(range(-1, end - 1))
-        heap = [(table[pair][0], i, pair) for i, pair in enumerate(pairwise(ids)) if pair in table]
+        heap = [(ranks[pair], here, pair) for here, pair in enumerate(pairwise(ids)) if pair in ranks]
         heapq.heapify(heap)
         while heap:
-            _, here, pair = heapq.heappop(heap)
+            rank, here, pair = heapq.heappop(heap)
             there = following[here]
             if there >= end or (ids[here], ids[there]) != pair:
                 continue  # a merge since then took one of the two
-            ids[here], ids[there] = table[pair][1], -1
+            ids[here], ids[there] = self._merged[rank], -1
             before, after = preceding[here], following[there]
             following[here] = after
             if after < end:
                 preceding[after] = here
-                if (pair := (ids[here], ids[after])) in table:
-                    heapq.heappush(heap, (table[pair][0], here, pair))
-            if before >= 0 and (pair := (ids[before], ids[here])) in table:
-                heapq.heappush(heap, (table[pair][0], before, pair))
+                if (pair := (ids[here], ids[after])) in ranks:
+                    heapq.heappush(heap, (ranks[pair], here, pair))
+            if before >= 0 and (pair := (ids[before], ids[here])) in ranks:
+                heapq.heappush(heap, (ranks[pair], before, pair))
         return [token for token in ids if token >= 0]
