@@ -16,8 +16,9 @@ NEW = 12
 
 @pytest.fixture
 def model(preset: str, make_config) -> ScratchGPTForCausalLM:
+    """It never stops early: an end-of-text would leave less to compare."""
     torch.manual_seed(0)
-    return ScratchGPTForCausalLM(make_config(preset)).eval()
+    return ScratchGPTForCausalLM(make_config(preset, eos_token_id=None)).eval()
 
 
 @pytest.fixture
@@ -26,8 +27,7 @@ def prompt(tokenizer) -> dict[str, torch.Tensor]:
 
 
 def generate(model: ScratchGPTForCausalLM, inputs: dict[str, torch.Tensor], **options: Any) -> Any:
-    """Exactly `NEW` tokens: an early end-of-text would leave less to compare."""
-    return model.generate(**inputs, min_new_tokens=NEW, max_new_tokens=NEW, **options)
+    return model.generate(**inputs, max_new_tokens=NEW, **options)
 
 
 @torch.no_grad()
@@ -35,7 +35,6 @@ def greedy(model: ScratchGPTForCausalLM, input_ids: torch.Tensor) -> torch.Tenso
     """The definition: the whole text through the model again for every token."""
     for _ in range(NEW):
         logits = model(input_ids, use_cache=False).logits[:, -1]
-        logits[:, model.config.eos_token_id] = -torch.inf  # what min_new_tokens does
         input_ids = torch.cat([input_ids, logits.argmax(-1, keepdim=True)], dim=-1)
     return input_ids
 
@@ -80,7 +79,7 @@ def test_beams(model, prompt) -> None:
     )
     assert found.sequences.shape == (3, prompt["input_ids"].shape[1] + NEW)
     assert found.sequences_scores.tolist() == sorted(found.sequences_scores.tolist(), reverse=True)
-    # A beam's score is its log-probability by a plain forward pass, less the tokens that may not end the text.
+    # A beam's score is its log-probability by a plain forward pass.
     with torch.no_grad():
         logits = model(found.sequences).logits[:, -NEW - 1 : -1]
     log_probs = logits.log_softmax(-1).gather(-1, found.sequences[:, -NEW:, None]).sum((1, 2))
@@ -90,20 +89,18 @@ def test_beams(model, prompt) -> None:
 def test_assisted(model, prompt, make_config, preset) -> None:
     """Another model proposes; the answer stays this model's own."""
     torch.manual_seed(1)
-    assistant = ScratchGPTForCausalLM(make_config(preset, num_hidden_layers=1)).eval()
+    assistant = ScratchGPTForCausalLM(make_config(preset, num_hidden_layers=1, eos_token_id=None)).eval()
     expected = greedy(model, prompt["input_ids"])
     assert torch.equal(generate(model, prompt, do_sample=False, assistant_model=assistant), expected)
     assert torch.equal(generate(model, prompt, do_sample=False, prompt_lookup_num_tokens=3), expected)
 
 
 def test_generation_config_is_saved(model, prompt, tmp_path: Path) -> None:
-    model.generation_config = GenerationConfig(
-        do_sample=False, max_new_tokens=3, eos_token_id=model.config.eos_token_id, pad_token_id=0
-    )
+    model.generation_config = GenerationConfig(do_sample=False, max_new_tokens=3, eos_token_id=7, pad_token_id=0)
     model.save_pretrained(tmp_path)
     loaded = ScratchGPTForCausalLM.from_pretrained(tmp_path)
     assert loaded.generation_config.max_new_tokens == 3
-    assert loaded.generation_config.eos_token_id == model.config.eos_token_id
+    assert loaded.generation_config.eos_token_id == 7
     assert loaded.generate(**prompt, min_new_tokens=3).shape[1] == prompt["input_ids"].shape[1] + 3
 
 
