@@ -6,6 +6,7 @@ head. The `modern` presets turn the switches to Qwen3's mathematics: rotary posi
 biases. Every combination in between is a valid model.
 """
 
+from dataclasses import field
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -78,15 +79,6 @@ class ScratchGPTConfig(PreTrainedConfig):
         "attn_pdrop": "attention_dropout",
         "resid_pdrop": "hidden_dropout",
     }
-    base_model_tp_plan = {
-        "layers.*.self_attn.q_proj": "colwise",
-        "layers.*.self_attn.k_proj": "colwise",
-        "layers.*.self_attn.v_proj": "colwise",
-        "layers.*.self_attn.o_proj": "rowwise",
-        "layers.*.mlp.gate_proj": "colwise",
-        "layers.*.mlp.up_proj": "colwise",
-        "layers.*.mlp.down_proj": "rowwise",
-    }
     base_model_pp_plan = {
         "embed_tokens": (["input_ids"], ["inputs_embeds"]),
         "layers": (["hidden_states", "attention_mask"], ["hidden_states"]),
@@ -123,9 +115,10 @@ class ScratchGPTConfig(PreTrainedConfig):
     """`learned`: a table added to the token embeddings (GPT-2). `rotary`: queries and keys are turned by their
     position (Su et al. 2021)."""
 
-    rope_parameters: dict | None = None
-    """For rotary positions: `{"rope_type": "default", "rope_theta": 10000.0}` and, for the scaled types of
-    transformers (`linear`, `dynamic`, `yarn`, …), their parameters. None for learned positions."""
+    # A default factory leaves no class attribute behind, so that the field can be deleted for learned positions.
+    rope_parameters: dict | None = field(default_factory=dict, compare=False, repr=False)
+    """For rotary positions only: `{"rope_type": "default", "rope_theta": 10000.0}` and, for the scaled types of
+    transformers (`linear`, `dynamic`, `yarn`, …), their parameters."""
 
     norm_type: Literal["layernorm", "rmsnorm"] = "layernorm"
     """LayerNorm (Ba et al. 2016) or RMSNorm (Zhang and Sennrich 2019)."""
@@ -190,11 +183,26 @@ class ScratchGPTConfig(PreTrainedConfig):
         if self.intermediate_size is None:
             width = 8 * self.hidden_size / 3 if self.gated_mlp else 4 * self.hidden_size
             self.intermediate_size = int(-(-width // 64) * 64) if self.gated_mlp else int(width)
+        if self.position_embedding_type == "learned" and self.rope_parameters:
+            raise ValueError(
+                f"rope_parameters={self.rope_parameters} have no meaning with learned positions: leave them out, or "
+                "choose position_embedding_type='rotary'."
+            )
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
         super().__post_init__(**kwargs)
         if self.position_embedding_type == "learned":
-            self.rope_parameters = None  # the parent fills in rotary defaults
+            del self.rope_parameters  # to transformers, having the attribute at all means rotary positions
+        self.base_model_tp_plan = self._tensor_parallel_plan()  # pyright: ignore[reportAttributeAccessIssue]
         self.validate_architecture()
+
+    def _tensor_parallel_plan(self) -> dict[str, str]:
+        """How each layer's weights are split over devices; names only what this model has."""
+        columns = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.up_proj"]
+        columns += ["mlp.gate_proj"] if self.gated_mlp else []
+        plan = dict.fromkeys(columns, "colwise") | dict.fromkeys(["self_attn.o_proj", "mlp.down_proj"], "rowwise")
+        if self.qk_norm:  # whole on every device, but each device sees its own heads only
+            plan |= dict.fromkeys(["self_attn.q_norm", "self_attn.k_norm"], "replicated_with_grad_allreduce")
+        return {f"layers.*.{name}": style for name, style in plan.items()}
 
     def validate_architecture(self) -> None:
         """Refuses what no model can have. Runs at construction and before every save.

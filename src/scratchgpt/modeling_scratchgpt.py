@@ -295,6 +295,8 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
         self.layers = nn.ModuleList(ScratchGPTDecoderLayer(config, i) for i in range(config.num_hidden_layers))
         self.norm = build_norm(config, config.hidden_size)
         self.gradient_checkpointing = False
+        # A table of positions ends; rotary positions do not, but heads set this too: no answers from beyond training.
+        self.is_bounded = config.position_embedding_type == "learned"
         self.post_init()
 
     @merge_with_config_defaults
@@ -331,7 +333,8 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
         num_cached = 0 if past_key_values is None else past_key_values.get_seq_length()
-        check_length(num_cached, inputs_embeds.shape[1], self.config)
+        if self.is_bounded:
+            check_length(self.config, position_ids, num_cached, inputs_embeds.shape[1])
 
         causal_mask = create_causal_mask(
             config=self.config,
@@ -393,14 +396,22 @@ def check_ids(ids: torch.Tensor, vocab_size: int, ignore_index: int | None = Non
         )
 
 
-def check_length(num_cached: int | torch.Tensor, num_new: int, config: ScratchGPTConfig) -> None:
+def check_length(
+    config: ScratchGPTConfig, position_ids: torch.Tensor | None, num_cached: int | torch.Tensor, num_new: int
+) -> None:
     """Raises ValueError where a sequence outgrows the context; scaled rotary positions are made to do so.
 
-    A static cache knows its fill only on the device, so there the new tokens alone are counted.
+    Given positions are looked at only on the CPU and outside of compilation, as in `check_ids`. A static cache knows
+    its fill only on the device, so without positions its new tokens alone are counted.
     """
-    if config.rope_parameters is not None and config.rope_parameters["rope_type"] != "default":
+    if config.position_embedding_type == "rotary" and config.rope_parameters["rope_type"] != "default":
         return
-    length = num_new + (num_cached if isinstance(num_cached, int) else 0)
+    if position_ids is None:
+        length = num_new + (num_cached if isinstance(num_cached, int) else 0)
+    elif torch.compiler.is_compiling() or position_ids.device.type != "cpu" or position_ids.numel() == 0:
+        return
+    else:
+        length = int(position_ids.max()) + 1
     if length > config.max_position_embeddings:
         raise ValueError(
             f"The sequence has {length} tokens, but the model's context is max_position_embeddings="
@@ -420,6 +431,7 @@ class ScratchGPTForCausalLM(ScratchGPTPreTrainedModel, GenerationMixin):
     def __init__(self, config: ScratchGPTConfig):
         super().__init__(config)
         self.model = ScratchGPTModel(config)
+        self.model.is_bounded = True
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
@@ -518,6 +530,7 @@ class ScratchGPTForSequenceClassification(ScratchGPTPreTrainedModel):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.model = ScratchGPTModel(config)
+        self.model.is_bounded = True
         self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
         self.post_init()
 
@@ -578,6 +591,7 @@ class ScratchGPTForTokenClassification(GenericForTokenClassification, ScratchGPT
         ScratchGPTPreTrainedModel.__init__(self, config)
         self.num_labels = config.num_labels
         self.model = ScratchGPTModel(config)
+        self.model.is_bounded = True
         self.dropout = nn.Dropout(config.hidden_dropout)
         self.score = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()

@@ -316,8 +316,9 @@ def test_presets_have_the_published_sizes():
         assert round(count / 1e6) == expected, preset
 
 
-def test_bad_input_is_named():
-    model, ids = build(ScratchGPTForCausalLM), random_ids(1, 8)
+@pytest.mark.parametrize("preset", ["gpt2", "modern"])
+def test_bad_input_is_named(preset):
+    model, ids = build(ScratchGPTForCausalLM, preset), random_ids(1, 8)
     with pytest.raises(ValueError, match=r"id 61 .*vocabulary of 61"):
         model(torch.full((1, 3), 61))
     with pytest.raises(ValueError, match="id -1 "):
@@ -328,5 +329,16 @@ def test_bad_input_is_named():
         model(torch.zeros(1, 33, dtype=torch.long))
     with pytest.raises(ValueError, match="33 tokens"):
         model.generate(ids, max_new_tokens=30, do_sample=False)
+    with pytest.raises(ValueError, match="33 tokens"):
+        model(ids, position_ids=torch.arange(25, 33)[None])
+    packed = torch.arange(20).repeat(2)[None]  # 40 tokens in two documents that both fit
+    assert model(packed, position_ids=packed, use_cache=False).logits.shape == (1, 40, 61)
     with pytest.raises(ValueError, match="exactly one"):
         ScratchGPTModel(model.config)(None)
+
+
+def test_scaled_rotary_positions_may_outgrow_the_trained_context():
+    for rope_type in ("linear", "dynamic", "yarn"):
+        rope = {"rope_type": rope_type, "factor": 4.0, "rope_theta": 10000.0}
+        model = build(ScratchGPTForCausalLM, "modern", rope_parameters=rope)
+        assert model(random_ids(1, 50)).logits.isfinite().all()
