@@ -31,11 +31,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
             targets_n1 = targets_n.unsqueeze(-1)
             counts_n1 = targets_n1 != ignore_index
             logits_nV = (hidden_nD @ weight.t()).float()
-            log_z_n1 = logits_nV.logsumexp(-1, keepdim=True)
-            loss = loss + ((log_z_n1 - logits_nV.gather(-1, targets_n1 * counts_n1)) * counts_n1).sum()
+            # The exponentials serve the sum and the softmax: they are the costliest pass over the logits.
+            max_n1 = logits_nV.amax(-1, keepdim=True)
+            exp_nV = (logits_nV - max_n1).exp()
+            sum_n1 = exp_nV.sum(-1, keepdim=True)
+            target_logits_n1 = logits_nV.gather(-1, targets_n1 * counts_n1)
+            loss = loss + ((max_n1 + sum_n1.log() - target_logits_n1) * counts_n1).sum()
             if grad_hidden or grad_weight:
-                one_hot_nV = (ids_V == targets_n1).float()
-                grad_nV = (((logits_nV - log_z_n1).exp() - one_hot_nV) * counts_n1).to(compute_dtype)
+                one_hot_nV = (ids_V == targets_n1) & counts_n1
+                grad_nV = (exp_nV * (counts_n1 / sum_n1) - one_hot_nV.float()).to(compute_dtype)
                 if grad_hidden:
                     grad_hidden_chunks.append(grad_nV @ weight)
                 if grad_weight:
