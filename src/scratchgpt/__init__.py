@@ -9,6 +9,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    AutoTokenizer,
 )
 
 from .configuration_scratchgpt import ScratchGPTConfig
@@ -19,12 +20,14 @@ from .modeling_scratchgpt import (
     ScratchGPTModel,
     ScratchGPTPreTrainedModel,
 )
+from .tokenization_scratchgpt import ScratchGPTTokenizer
 
 AutoConfig.register("scratchgpt", ScratchGPTConfig)
 AutoModel.register(ScratchGPTConfig, ScratchGPTModel)
 AutoModelForCausalLM.register(ScratchGPTConfig, ScratchGPTForCausalLM)
 AutoModelForSequenceClassification.register(ScratchGPTConfig, ScratchGPTForSequenceClassification)
 AutoModelForTokenClassification.register(ScratchGPTConfig, ScratchGPTForTokenClassification)
+AutoTokenizer.register(ScratchGPTConfig, tokenizer_class=ScratchGPTTokenizer)
 
 __version__ = "0.1.0"
 
@@ -35,6 +38,6 @@ __all__ = [
     "ScratchGPTForTokenClassification",
     "ScratchGPTModel",
     "ScratchGPTPreTrainedModel",
-    #     "ScratchGPTTokenizer",
+    "ScratchGPTTokenizer",
     "__version__",
 ]

@@ -1,0 +1,55 @@
+"""Model directories: a model and its tokenizer, saved together or not at all, and checked against each other."""
+
+import os
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .staging import staged_directory
+
+UNUSED_ROWS = 1024
+"""Embedding rows that a model may have beyond its tokenizer's ids: round sizes are faster, and 50,304 for GPT-2's
+50,257 is usual. More than this, and the tokenizer is another model's."""
+
+
+def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Makes sure that `tokenizer` can be the model's own.
+
+    Raises:
+        ValueError: for a vocabulary of another size, or special tokens with other ids; names both and the remedy.
+    """
+    config, size = model.config, len(tokenizer)
+    if not size <= config.vocab_size <= size + UNUSED_ROWS:
+        raise ValueError(
+            f"The tokenizer has {size} ids, the model's vocab_size is {config.vocab_size}: they do not belong "
+            "together. Take the tokenizer that the model was trained with, or call "
+            "model.resize_token_embeddings(len(tokenizer)) before training."
+        )
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        ours, theirs = getattr(config, name), getattr(tokenizer, name)
+        if ours is None or theirs is None or theirs == ours or (isinstance(ours, list) and theirs in ours):
+            continue
+        raise ValueError(
+            f"The tokenizer's {name} is {theirs}, the model's is {ours}: they do not belong together. Take the "
+            f"tokenizer that the model was trained with, or set model.config.{name} to {theirs} before training."
+        )
+
+
+def save_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    directory: str | os.PathLike[str],
+    overwrite: bool = False,
+) -> None:
+    """Writes a model directory that `AutoModel…` and `AutoTokenizer` load: weights, configuration, tokenizer, code.
+
+    Args:
+        overwrite: whether an earlier model directory may be replaced; that happens only after the new one is complete.
+
+    Raises:
+        ValueError: as `check_tokenizer`, and where `directory` holds something that is not to be replaced; then
+            nothing is written.
+    """
+    check_tokenizer(model, tokenizer)
+    with staged_directory(directory, overwrite, marker="config.json") as staging:
+        tokenizer.save_pretrained(staging)
+        model.save_pretrained(staging)
