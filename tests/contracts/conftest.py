@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from scratchgpt import ScratchGPTConfig
-from scratchgpt.tokenization_scratchgpt import ScratchGPTTokenizer
+from scratchgpt import ScratchGPTConfig, ScratchGPTTokenizer
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
 TEXTS = [
