@@ -65,7 +65,8 @@ def table(figures: list[dict[str, Any]]) -> str:
             text = "–" if figure is None else _number(figure["value"])
             reference = figure and cells.get((figure.get("relative_to"), case))
             if figure and reference and reference is not figure and reference["value"]:
-                text += f" ({figure['value'] / reference['value']:.2f}×)"
+                ratio = figure["value"] / reference["value"]
+                text += f" ({ratio:.2f}×)" if ratio < 100 else f" ({_number(ratio)}×)"
             row.append(text)
         rows.append(row)
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
