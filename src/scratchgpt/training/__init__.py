@@ -1,0 +1,1 @@
+"""Training: the loop and its parts. Nothing is imported here, so that `import scratchgpt.training` costs nothing."""
