@@ -39,7 +39,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             loss = loss + ((max_n1 + sum_n1.log() - target_logits_n1) * counts_n1).sum()
             if grad_hidden or grad_weight:
                 one_hot_nV = (ids_V == targets_n1) & counts_n1
-                grad_nV = (exp_nV * (counts_n1 / sum_n1) - one_hot_nV.float()).to(compute_dtype)
+                softmax_nV = exp_nV.to(compute_dtype) * (counts_n1 / sum_n1)
+                grad_nV = (softmax_nV - one_hot_nV.float()).to(compute_dtype)
                 if grad_hidden:
                     grad_hidden_chunks.append(grad_nV @ weight)
                 if grad_weight:
