@@ -6,8 +6,8 @@ AdamW (Loshchilov and Hutter 2019).
 
 Weight decay is for matrices. Norms and biases get none; neither do embeddings unless asked: a row that does not occur
 in a batch has no gradient but would shrink all the same, and small embeddings make large gradients behind the first
-norm (OLMo 2, 2025, after Takase et al. 2023). GPT-2's reproductions decay them: `decay_embeddings=True`. A head tied to
-the embedding counts as one.
+norm (OLMo 2, 2025, after Takase et al. 2023). GPT-2's reproductions decay them: `decay_embeddings=True`. A head
+tied to the embedding counts as one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -202,7 +202,8 @@ class EMA:
         """Moves the averages towards the model's weights; 0.999 remembers about the last thousand steps."""
         names, parameters = zip(*_trainable(model), strict=True)
         averages = [self.averages[name] for name in names]
-        torch._foreach_lerp_(averages, [p.detach().float() for p in parameters], 1 - decay)
+        weights = [parameter.detach().float() for parameter in parameters]
+        torch._foreach_lerp_(averages, weights, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
     @torch.no_grad()
     def copy_to(self, model: nn.Module) -> None:
