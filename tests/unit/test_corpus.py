@@ -1,0 +1,190 @@
+"""data/corpus.py: documents to ids on disk, the same for any number of workers, and not twice."""
+
+import gzip
+import json
+import os
+import pickle
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from tokenizers import normalizers
+
+from scratchgpt.data import corpus as corpus_module
+from scratchgpt.data.corpus import CORPUS_FILE, Corpus, Encoder, tokenize_corpus
+from scratchgpt.tokenizers import BPETokenizer, CharTokenizer, to_rust
+
+TEXTS = ["One two, one two.\n", "drei vier äöü 日本", "", "spells <|endoftext|> and <|pad|> out", "one"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> BPETokenizer:
+    return BPETokenizer.train(TEXTS, 300)
+
+
+@pytest.fixture(scope="module")
+def tokenizer_dir(tokenizer: BPETokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+    return folder
+
+
+def documents(corpus: Corpus) -> list[list[int]]:
+    return [corpus.document(i).tolist() for i in range(corpus.num_documents)]
+
+
+def expected(tokenizer: BPETokenizer, texts: list[str]) -> list[list[int]]:
+    eos = tokenizer.special_tokens["<|endoftext|>"]
+    return [[*tokenizer.encode(text, split_special_tokens=True), eos] for text in texts]
+
+
+def no_tokenising(*_: object) -> None:
+    raise AssertionError("this should have come from the cache")
+
+
+def test_documents_with_end_of_text_between_them(tokenizer: BPETokenizer, tokenizer_dir: Path, tmp_path: Path) -> None:
+    corpus = tokenize_corpus(TEXTS, tokenizer_dir, tmp_path, progress=False)
+    assert documents(corpus) == expected(tokenizer, TEXTS)
+    eos = tokenizer.special_tokens["<|endoftext|>"]
+    assert (corpus.tokens == eos).sum() == corpus.num_documents == len(TEXTS)
+    assert corpus.eos_token_id == eos
+    assert corpus.num_tokens == sum(map(len, expected(tokenizer, TEXTS)))
+    assert corpus.num_bytes == sum(len(text.encode()) for text in TEXTS)
+    assert corpus.tokens.dtype == np.uint16
+    assert isinstance(corpus.tokens, np.memmap)
+    assert not corpus.tokens.flags.writeable
+    copy = pickle.loads(pickle.dumps(corpus))
+    assert isinstance(copy.tokens, np.memmap)
+    assert documents(copy) == documents(corpus)
+    facts = json.loads((corpus.directory / CORPUS_FILE).read_text())
+    assert facts["num_documents"] == 5
+    assert facts["source"] == "5 texts"
+
+
+def test_the_number_of_workers_changes_nothing(
+    tokenizer: BPETokenizer, tokenizer_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"{text} {i}" for i in range(30) for text in TEXTS]
+    whole = tokenize_corpus(texts, tokenizer_dir, tmp_path / "whole", num_workers=3, progress=False)
+    monkeypatch.setattr(corpus_module, "CHUNK", 200)
+    assert len(list(corpus_module._chunks(texts))) > 12  # more than wait at a time
+    for workers in (1, 2, 3):
+        corpus = tokenize_corpus(texts, tokenizer_dir, tmp_path / str(workers), num_workers=workers, progress=False)
+        assert documents(corpus) == expected(tokenizer, texts)
+        assert corpus.fingerprint == whole.fingerprint
+
+
+def test_cache_is_used_until_source_or_tokenizer_change(
+    tokenizer_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, other = tmp_path / "cache", tmp_path / "other"
+    other.mkdir()
+    (other / "tokenizer.json").write_text(CharTokenizer.train(TEXTS).to_json(), encoding="utf-8")
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    saved = tmp_path / "saved"
+    data = datasets.Dataset.from_dict({"text": TEXTS})
+    datasets.DatasetDict({"train": data, "test": data.select([1])}).save_to_disk(saved)
+
+    def make(source: Path | list[str], tokenizer: Path = tokenizer_dir, split: str = "train") -> Corpus:
+        return tokenize_corpus(source, tokenizer, cache, split=split, progress=False)
+
+    made = [make(file), make(saved), make(saved, split="test"), make(TEXTS), make(TEXTS[:1]), make(TEXTS, other)]
+    assert len({corpus.directory for corpus in made}) == len(made)
+    assert made[0].fingerprint == made[1].fingerprint == made[3].fingerprint
+    with monkeypatch.context() as context:
+        context.setattr(Encoder, "encode_chunk", no_tokenising)
+        for corpus, source in zip(made, (file, saved), strict=False):
+            assert make(source).directory == corpus.directory
+        assert make(list(TEXTS)).directory == made[3].directory
+        assert make(TEXTS, other).fingerprint == made[5].fingerprint
+    os.utime(file, (1, 1))
+    assert make(file).directory != made[0].directory
+    with file.open("a") as lines:
+        lines.write(json.dumps({"text": "more"}) + "\n")
+    assert make(file).num_documents == len(TEXTS) + 1
+
+
+def test_folders_of_files_and_a_cache_inside(tokenizer_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one")
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"two"))
+    first = tokenize_corpus(tmp_path, tokenizer_dir, tmp_path / "cache", progress=False)
+    assert first.num_documents == 2
+    assert tokenize_corpus(tmp_path, tokenizer_dir, tmp_path / "cache", progress=False).directory == first.directory
+
+
+def test_rust_tokenizers_that_python_cannot_read(
+    tokenizer: BPETokenizer, tokenizer_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rust = to_rust(tokenizer)
+    rust.normalizer = normalizers.NFC()
+    rust.enable_truncation(2)
+    rust.enable_padding()
+    (tmp_path / "tokenizer.json").write_text(rust.to_str(), encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": {"content": "<|end|>"}}')
+    encoder = Encoder.load(tmp_path)
+    assert not isinstance(encoder.tokenizer, BPETokenizer)
+    assert encoder.eos_token_id == tokenizer.special_tokens["<|end|>"]
+    monkeypatch.setattr(corpus_module, "CHUNK", 20)
+    corpus = tokenize_corpus(TEXTS, tmp_path, tmp_path / "cache", num_workers=2, progress=False)
+    assert documents(corpus) == [[*ids[:-1], encoder.eos_token_id] for ids in expected(tokenizer, TEXTS)]
+
+
+def test_large_vocabularies_take_four_bytes(tmp_path: Path) -> None:
+    characters = [chr(0x4E00 + i) for i in range(20_000)] + [chr(0x20000 + i) for i in range(40_000)]
+    characters += [chr(0xAC00 + i) for i in range(10_000)]
+    tokenizer = CharTokenizer.train(["".join(characters)], min_frequency=1)
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+    corpus = tokenize_corpus(["".join(characters[:5]) + "힣"], tmp_path, tmp_path / "cache", progress=False)
+    assert corpus.tokens.dtype == np.uint32
+    assert corpus.num_tokens == 5 + 3 + 1
+
+
+def test_errors_name_the_remedy_and_leave_nothing(
+    tokenizer: BPETokenizer, tokenizer_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+
+    def make(source: object, tokenizer: Path = tokenizer_dir) -> Corpus:
+        return tokenize_corpus(source, tokenizer, cache, num_workers=2, progress=False)  # pyright: ignore
+
+    for empty in ([], ["", ""]):
+        with pytest.raises(ValueError, match="corpus is empty"):
+            make(empty)
+    with pytest.raises(ValueError, match="document 1 is NoneType"):
+        make(["a", None])
+    with pytest.raises(ValueError, match="document 1 is not valid Unicode"):
+        make(["a", "\ud800"])
+    monkeypatch.setattr(corpus_module, "CHUNK", 20)
+    with pytest.raises(ValueError, match="document 40 is not valid Unicode"):  # from a worker
+        make(["some text"] * 40 + ["\ud800"])
+    with pytest.raises(ValueError, match="neither a file or folder here nor"):
+        make(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="does not exist: give the directory of a saved tokenizer"):
+        make(TEXTS, tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match="is not a tokenizer"):
+        make(TEXTS, tmp_path)
+    plain = BPETokenizer.train(TEXTS, 300, special_tokens=["<|pad|>"])
+    (tmp_path / "tokenizer.json").write_text(plain.to_json(), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"no special token '<\|endoftext\|>'"):
+        make(TEXTS, tmp_path)
+    assert not cache.exists() or list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("broken", ["tokens.npy", "offsets.npy", CORPUS_FILE])
+def test_broken_corpora_are_refused(tokenizer_dir: Path, tmp_path: Path, broken: str) -> None:
+    corpus = tokenize_corpus(TEXTS, tokenizer_dir, tmp_path, progress=False)
+    directory = corpus.directory
+    content = (directory / broken).read_bytes()
+    for damaged in (content[:-3], b""):
+        (directory / broken).unlink()
+        (directory / broken).write_bytes(damaged)
+        with pytest.raises(ValueError, match="remove it and tokenise again"):
+            Corpus.open(directory)
+    (directory / broken).unlink()
+    with pytest.raises(ValueError, match="remove it and tokenise again"):
+        Corpus.open(directory)
+    with pytest.raises(ValueError, match="no corpus"):
+        Corpus.open(tmp_path / "nothing")
