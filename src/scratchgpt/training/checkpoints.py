@@ -72,13 +72,14 @@ def save_checkpoint(
         _sync_directory(output)
         shutil.rmtree(aside, ignore_errors=True)
     except BaseException as error:
+        usage = _disk_usage(output)  # before room is made
         shutil.rmtree(staging, ignore_errors=True)
         if aside.exists() and not final.exists():
             aside.rename(final)
         if not isinstance(error, Exception):
             raise
         raise CheckpointError(
-            f"{final} could not be written: {error}. {_disk_usage(output)} Older checkpoints are untouched. If the "
+            f"{final} could not be written: {error}. {usage} Older checkpoints are untouched. If the "
             "disk is full, free some of it or lower save_total_limit, then resume."
         ) from error
     if save_total_limit is not None:
