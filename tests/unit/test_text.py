@@ -8,7 +8,7 @@ import datasets
 import pytest
 import zstandard
 
-from scratchgpt.data.text import read_texts
+from scratchgpt.data.text import BLOCK, read_texts
 
 TEXTS = ["first\ntext", "zweiter Täxt", ""]
 
@@ -44,6 +44,7 @@ def test_folder_of_files_is_read_in_order(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one")
     (tmp_path / "notes.md").write_text("no data")
     assert list(read_texts(tmp_path)) == ["one", "two", "three"]
+    assert list(read_texts(tmp_path / "notes.md")) == ["no data"]
 
 
 def test_bad_sources_are_named(tmp_path: Path) -> None:
@@ -59,9 +60,13 @@ def test_bad_sources_are_named(tmp_path: Path) -> None:
     (tmp_path / "number.jsonl").write_text('{"text": 1}\n')
     assert "line 1" in error("number.jsonl")
     (tmp_path / "latin.txt").write_bytes("ä".encode("latin-1"))
-    assert "UTF-8" in error("latin.txt")
+    assert "at byte 0" in error("latin.txt")
+    (tmp_path / "late.txt").write_bytes("ä".encode() * BLOCK + b"a\xffb")
+    assert f"at byte {2 * BLOCK + 1}" in error("late.txt")
+    (tmp_path / "end.txt").write_bytes(b"abc" + "ä".encode()[:1])
+    assert "at byte 3" in error("end.txt")
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n')[:-4])
-    assert "UTF-8" in error("cut.jsonl.gz")
+    assert "cannot be unpacked" in error("cut.jsonl.gz")
     (tmp_path / "broken.zst.parquet").write_bytes(b"PAR")
     assert "not a parquet file" in error("broken.zst.parquet")
     (tmp_path / "image.png").write_bytes(b"")

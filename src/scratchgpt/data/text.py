@@ -2,15 +2,16 @@
 
 A source is the name of a data set on the Hub, a folder written by `Dataset.save_to_disk`, a folder of files, or one
 file: `.txt`, `.jsonl` or `.parquet`, the first two also as `.gz` or `.zst`. A `.txt` has no rows, so it is read in
-blocks of whole lines.
+blocks of whole lines. So is a `.md`, but only when it is named: in a folder of data it is the card.
 """
 
+import codecs
 import gzip
 import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 BLOCK = 1 << 20
 """Characters in a block of a .txt file, roughly: a block ends with a line."""
@@ -51,23 +52,43 @@ def _suffix(file: Path) -> str:
 
 
 def _open(file: Path) -> IO[str]:
+    return io.TextIOWrapper(_open_bytes(file), encoding="utf-8")
+
+
+def _open_bytes(file: Path) -> IO[bytes]:
     if file.suffix == ".gz":
-        return gzip.open(file, "rt", encoding="utf-8")
+        return cast(IO[bytes], gzip.open(file))
     if file.suffix == ".zst":
         try:
             import zstandard
         except ImportError as error:
             raise ValueError(f"{file} needs the package zstandard: install it, or unpack the file") from error
-        return io.TextIOWrapper(zstandard.open(file, "rb"), encoding="utf-8")
-    return file.open(encoding="utf-8")
+        return cast(IO[bytes], zstandard.open(file, "rb"))
+    return file.open("rb")
+
+
+def _bad_byte(file: Path) -> int:
+    """Where `file`, unpacked, stops being UTF-8; the decoder's own error counts from the last piece that it read."""
+    decoder, position = codecs.getincrementaldecoder("utf-8")(), 0
+    with _open_bytes(file) as pieces:
+        while True:
+            piece = pieces.read(BLOCK)
+            pending = len(decoder.getstate()[0])
+            try:
+                decoder.decode(piece, final=not piece)
+            except UnicodeDecodeError as error:
+                return position - pending + error.start
+            if not piece:
+                return position
+            position += len(piece)
 
 
 def _read_file(file: Path, column: str) -> Iterator[str]:
     suffix = _suffix(file)
-    if suffix not in SUFFIXES:
+    if suffix not in (*SUFFIXES, ".md"):
         raise ValueError(f"{file} is not .txt, .jsonl or .parquet (.txt and .jsonl also as .gz or .zst)")
     try:
-        if suffix == ".txt":
+        if suffix in (".txt", ".md"):
             with _open(file) as lines:
                 while block := lines.readlines(BLOCK):
                     yield "".join(block)
@@ -78,8 +99,12 @@ def _read_file(file: Path, column: str) -> Iterator[str]:
                         yield _text_of_line(line, column, f"{file}, line {number}")
         else:
             yield from _read_parquet(file, column)
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{file} is not text in UTF-8: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{file} is not text in UTF-8: convert it first ({error.reason} at byte {_bad_byte(file)})"
+        ) from error
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise ValueError(f"{file} cannot be unpacked: {error}") from error
 
 
 def _text_of_line(line: str, column: str, where: str) -> str:
