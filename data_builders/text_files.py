@@ -1,0 +1,242 @@
+"""Your own texts: a folder (or a file) of .txt, .md, .jsonl and .parquet, without duplicates and near-duplicates.
+
+    python data_builders/text_files.py --source my_texts --output_dir data/mine
+    python data_builders/text_files.py --source dump.jsonl --column content --output_dir data/mine --dry_run True
+    python data_builders/text_files.py --source my_texts --output_dir data/mine --near_duplicate_threshold 0.6
+
+A document is a whole .txt or .md file, or a row of a .jsonl or .parquet file; .txt and .jsonl also as .gz or .zst. All
+of them must fit in memory. What is left out, in this order, and counted:
+
+1. documents shorter than `--min_characters`;
+2. exact duplicates: equal but for white space;
+3. near-duplicates: those whose sets of word shingles (`--shingle_size` words in a row, in lower case) have a Jaccard
+   similarity of `--near_duplicate_threshold` or more. MinHash with locality-sensitive hashing (Broder 1997; Indyk and
+   Motwani 1998) proposes pairs, the sets themselves decide: nothing unlike is left out, and of pairs at
+   the threshold one in a hundred is missed at most.
+
+Of duplicates the first stays, in the order of the files' names and their rows. A hash of its text and the seed decides
+to which split a document goes, so that documents added later move none.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import cast
+
+from datasets import Features, Value
+from datasketch import MinHash, MinHashLSH
+from tqdm import tqdm
+
+from scratchgpt.arguments import parse_arguments
+from scratchgpt.data.builder import (
+    BuilderArguments,
+    Built,
+    check_arguments,
+    check_fractions,
+    draw,
+    finish,
+    make_dataset,
+)
+from scratchgpt.data.text import read_texts
+
+WHOLE = (".txt", ".txt.gz", ".txt.zst", ".md")
+ROWS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+
+RECALL = 0.99
+"""Probability that a pair of documents just as similar as the threshold is found."""
+
+TOO_SHORT, EXACT, NEAR = "too short", "exact duplicate", "near-duplicate"
+
+
+@dataclass(kw_only=True)
+class TextFilesArguments(BuilderArguments):
+    source: str = field(metadata={"help": "A folder, or a .txt, .md, .jsonl or .parquet file."})
+    column: str = field(default="text", metadata={"help": "Column of .jsonl and .parquet that holds the text."})
+    min_characters: int = field(default=50, metadata={"help": "Shorter documents are left out."})
+    near_duplicate_threshold: float = field(
+        default=0.8, metadata={"help": "Jaccard similarity from which the later document is left out; 1: exact only."}
+    )
+    num_perm: int = field(default=128, metadata={"help": "Permutations of MinHash: more miss fewer near-duplicates."})
+    shingle_size: int = field(default=5, metadata={"help": "Words in a shingle."})
+    validation_fraction: float = field(default=0.05, metadata={"help": "Share of the documents that validates."})
+    test_fraction: float = field(default=0.0, metadata={"help": "Share of the documents that tests."})
+
+
+@dataclass
+class Document:
+    text: str
+    source: str
+    """The file's path within the folder, with `#row` for one of a .jsonl or .parquet file."""
+
+
+def check(arguments: TextFilesArguments) -> None:
+    """
+    Raises:
+        ValueError: for figures that mean nothing; names the argument.
+    """
+    check_fractions(validation_fraction=arguments.validation_fraction, test_fraction=arguments.test_fraction)
+    if not 0 < arguments.near_duplicate_threshold <= 1:
+        raise ValueError(
+            f"near_duplicate_threshold={arguments.near_duplicate_threshold}: give a similarity above 0, at most 1"
+        )
+    for name, least in (("min_characters", 1), ("num_perm", 16), ("shingle_size", 1)):
+        if asdict(arguments)[name] < least:
+            raise ValueError(f"{name}={asdict(arguments)[name]}: give {least} or more")
+
+
+def read_documents(source: Path, column: str) -> Iterator[Document]:
+    """
+    Raises:
+        ValueError: for a source without text files, and for a file that is broken or not UTF-8; says where.
+    """
+    if not source.exists():
+        raise ValueError(f"{source} does not exist: give a folder or a file as --source")
+    files = [source] if source.is_file() else sorted(file for file in source.rglob("*") if file.is_file())
+    files = [file for file in files if file.name.endswith((*WHOLE, *ROWS))]
+    if not files:
+        raise ValueError(f"{source} holds no .txt, .md, .jsonl or .parquet: give a folder or file that does")
+    for file in tqdm(files, desc="reading files", unit="file"):
+        name = file.relative_to(source if source.is_dir() else source.parent).as_posix()
+        if file.name.endswith(WHOLE):
+            yield Document("".join(read_texts(file)), name)
+        else:
+            for number, text in enumerate(read_texts(file, column=column)):
+                yield Document(text, f"{name}#{number}")
+
+
+def deduplicate(documents: Iterable[Document], arguments: TextFilesArguments) -> tuple[list[Document], Counter[str]]:
+    """The documents that stay, in their order, and how many were left out for each reason."""
+    kept: list[Document] = []
+    removed = Counter({TOO_SHORT: 0, EXACT: 0, NEAR: 0})
+    seen: set[bytes] = set()
+    threshold = arguments.near_duplicate_threshold
+    index = MinHashLSH(num_perm=arguments.num_perm, params=bands(threshold, arguments.num_perm))
+    empty = MinHash(num_perm=arguments.num_perm)
+    for document in documents:
+        normalized = " ".join(document.text.split())
+        if len(normalized) < arguments.min_characters:
+            removed[TOO_SHORT] += 1
+            continue
+        digest = hashlib.sha256(normalized.encode()).digest()
+        if digest in seen:
+            removed[EXACT] += 1
+            continue
+        seen.add(digest)
+        if threshold < 1:
+            own = shingles(document.text, arguments.shingle_size)
+            sketch = empty.copy()
+            sketch.update_batch([shingle.encode() for shingle in own])
+            candidates = [kept[cast(int, key)] for key in index.query(sketch)]
+            if any(jaccard(own, shingles(each.text, arguments.shingle_size)) >= threshold for each in candidates):
+                removed[NEAR] += 1
+                continue
+            index.insert(len(kept), sketch)
+        kept.append(document)
+    return kept, removed
+
+
+def bands(threshold: float, num_perm: int) -> tuple[int, int]:
+    """Number and size of the bands of a sketch: two texts are candidates when they agree in a band.
+
+    The largest size, hence the fewest false candidates, that proposes pairs at the threshold with a probability of
+    `RECALL` or more.
+    """
+    sizes = [size for size in range(1, num_perm // 2 + 1) if 1 - (1 - threshold**size) ** (num_perm // size) >= RECALL]
+    size = max(sizes, default=1)
+    return num_perm // size, size
+
+
+def shingles(text: str, size: int) -> set[str]:
+    """All runs of `size` words, or the whole text where it has fewer."""
+    words = text.lower().split()
+    return {" ".join(words[start : start + size]) for start in range(max(1, len(words) - size + 1))}
+
+
+def jaccard(left: set[str], right: set[str]) -> float:
+    """The share of what is in both among what is in either."""
+    return len(left & right) / len(left | right)
+
+
+def split_documents(documents: list[Document], arguments: TextFilesArguments) -> dict[str, list[Document]]:
+    """
+    Raises:
+        ValueError: when a split that was asked for gets no document.
+    """
+    splits: dict[str, list[Document]] = {"train": []}
+    for split, fraction in (("validation", arguments.validation_fraction), ("test", arguments.test_fraction)):
+        if fraction:
+            splits[split] = []
+    for document in documents:
+        place = draw(arguments.seed, " ".join(document.text.split()))
+        if place < arguments.validation_fraction:
+            splits["validation"].append(document)
+        elif place < arguments.validation_fraction + arguments.test_fraction:
+            splits["test"].append(document)
+        else:
+            splits["train"].append(document)
+    if missing := [split for split, members in splits.items() if not members]:
+        raise ValueError(
+            f"{len(documents)} documents leave {', '.join(missing)} empty: give more documents, other fractions "
+            f"(validation_fraction={arguments.validation_fraction}, test_fraction={arguments.test_fraction}; 0 for "
+            "none) or another seed. A single text is split by position by data_builders/shakespeare.py --source"
+        )
+    return splits
+
+
+def build(arguments: TextFilesArguments) -> Built:
+    check(arguments)
+    source = Path(arguments.source)
+    documents, removed = deduplicate(read_documents(source, arguments.column), arguments)
+    if not documents:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in removed.items())
+        raise ValueError(f"No document of {source} is left ({reasons}): lower min_characters, or give more text")
+    splits = split_documents(documents, arguments)
+    rows = {
+        split: [{"text": document.text, "source": document.source} for document in members]
+        for split, members in splits.items()
+    }
+    name = source.absolute().name
+    settings = ("column", "min_characters", "near_duplicate_threshold", "num_perm", "shingle_size")
+    return Built(
+        title=name,
+        description=(
+            f"Built by `data_builders/text_files.py` from `{name}`: a document is a whole .txt or .md file, or a row "
+            "of a .jsonl or .parquet file.\n\n"
+            f"{removal_table(len(documents), removed)}\n\n"
+            f"Too short: under {arguments.min_characters} characters. Exact: equal but for white space. Near: Jaccard "
+            f"similarity of the sets of {arguments.shingle_size} words in a row of "
+            f"{arguments.near_duplicate_threshold} or more, found with MinHash ({arguments.num_perm} permutations). "
+            "Of duplicates the first stays. A hash of the text and the seed decides the split."
+        ),
+        data=make_dataset(rows, Features({"text": Value("string"), "source": Value("string")})),
+        license="unknown",
+        task="text-generation",
+        language=None,
+        build={
+            "builder": "text_files",
+            "source": name,
+            **{key: value for key, value in asdict(arguments).items() if key in settings},
+            "removed": dict(removed),
+        },
+    )
+
+
+def removal_table(kept: int, removed: Counter[str]) -> str:
+    """What became of the documents, in Markdown."""
+    counts = {"kept": kept, **removed, "all": kept + removed.total()}
+    return "\n".join(["| | documents |", "| --- | ---: |", *[f"| {name} | {n:,} |" for name, n in counts.items()]])
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(TextFilesArguments, argv)
+    check_arguments(arguments)
+    built = build(arguments)
+    kept = sum(split.num_rows for split in built.data.values())
+    print(removal_table(kept, Counter(built.build["removed"])))
+    finish(arguments, {"": built})
+
+
+if __name__ == "__main__":
+    main()

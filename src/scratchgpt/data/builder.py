@@ -1,0 +1,171 @@
+"""What every data builder does: rows → a `datasets.DatasetDict` with a data set card, there whole or not at all.
+
+A built folder holds what `save_to_disk` writes, `README.md` (the card) and `build.json` (how it was built, counts, and
+the SHA-256 of the rows). Nothing in it depends on the time, the machine or the path: the same input and arguments
+give the same bytes.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetDict, DatasetInfo, Features, NamedSplit
+from huggingface_hub import DatasetCardData
+
+from scratchgpt.staging import check_output, staged_directory
+
+MARKER = "build.json"
+"""A directory without this file is never replaced."""
+
+
+@dataclass(kw_only=True)
+class BuilderArguments:
+    output_dir: str = field(metadata={"help": "Where the data set goes."})
+    seed: int = field(default=0, metadata={"help": "Decides which documents go to which split."})
+    overwrite: bool = field(default=False, metadata={"help": "Replace an earlier build in output_dir."})
+    dry_run: bool = field(default=False, metadata={"help": "Print what would be built, and write nothing."})
+
+
+@dataclass(kw_only=True)
+class Built:
+    """A data set, ready to be written."""
+
+    title: str
+    description: str
+    """Markdown for the card: what it is, where it comes from, what was decided."""
+    data: DatasetDict
+    license: str
+    """As in the Hub's list; "unknown" where it is the reader's own text."""
+    task: str
+    """As in the Hub's list of task categories."""
+    language: str | None
+    """As a code ("en"); None where the builder cannot know."""
+    build: dict[str, Any]
+    """What `build.json` says of how it was built: settings that matter, counts of what was left out."""
+
+
+def draw(*parts: object) -> float:
+    """A number in [0, 1) that depends on `parts` alone: the same in every process, on every machine, in any order."""
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
+
+
+def check_fractions(**fractions: float) -> None:
+    """
+    Raises:
+        ValueError: unless each is in [0, 1) and something is left for training.
+    """
+    if any(not 0 <= fraction < 1 for fraction in fractions.values()) or sum(fractions.values()) >= 1:
+        named = ", ".join(f"{name}={fraction}" for name, fraction in fractions.items())
+        raise ValueError(f"{named}: each must be 0 or more, and together less than 1")
+
+
+def make_dataset(splits: Mapping[str, list[dict[str, Any]]], features: Features) -> DatasetDict:
+    """The rows of each split as a data set whose fingerprint is a hash of their content."""
+    data = {}
+    for split, rows in splits.items():
+        table = Dataset.from_list(rows, features=features).data
+        digest = hashlib.sha256(repr(features).encode())
+        for row in rows:
+            digest.update(json.dumps(row, ensure_ascii=False, sort_keys=True).encode() + b"\n")
+        info = DatasetInfo(features=features)
+        data[split] = Dataset(table, info=info, split=NamedSplit(split), fingerprint=digest.hexdigest())
+    return DatasetDict(data)
+
+
+def fingerprint(data: DatasetDict) -> str:
+    """SHA-256 over the rows of all splits, as hexadecimal digits."""
+    return hashlib.sha256("".join(f"{name} {data[name]._fingerprint}\n" for name in data).encode()).hexdigest()
+
+
+def counts(data: DatasetDict) -> dict[str, dict[str, int]]:
+    """Of each split: rows, documents (distinct sources) and characters of text."""
+    return {
+        str(name): {
+            "rows": len(split),
+            "documents": len(set(split["source"])),
+            "characters": sum(map(_characters, split["text" if "text" in split.features else "messages"])),
+        }
+        for name, split in data.items()
+    }
+
+
+def _characters(text: str | list[dict[str, str]]) -> int:
+    return len(text) if isinstance(text, str) else sum(len(message["content"]) for message in text)
+
+
+def table(data: DatasetDict) -> str:
+    """`counts` in Markdown."""
+    lines = ["| split | rows | documents | characters |", "| --- | ---: | ---: | ---: |"]
+    for name, count in counts(data).items():
+        lines.append(f"| {name} | {count['rows']:,} | {count['documents']:,} | {count['characters']:,} |")
+    return "\n".join(lines)
+
+
+def card(built: Built) -> str:
+    """The data set card: metadata for the Hub, then what a reader wants to know."""
+    metadata = DatasetCardData(
+        language=built.language,
+        license=built.license,
+        pretty_name=built.title,
+        task_categories=[built.task],
+        tags=["scratchgpt"],
+    )
+    columns = ", ".join(f"`{name}`" for name in next(iter(built.data.values())).column_names)
+    return (
+        f"---\n{metadata.to_yaml()}\n---\n\n# {built.title}\n\n{built.description.strip()}\n\n"
+        f"## Content\n\n{table(built.data)}\n\nColumns: {columns}.\n\n"
+        f'```python\nfrom datasets import load_from_disk\n\ndata = load_from_disk("this folder")\n```\n\n'
+        f"SHA-256 of the rows: `{fingerprint(built.data)}`\n"
+    )
+
+
+def finish(arguments: BuilderArguments, parts: Mapping[str, Built]) -> None:
+    """Prints what was built and, unless it is a dry run, writes it.
+
+    Args:
+        parts: by the name of the subfolder; one data set under the name "" is the output directory itself.
+
+    Raises:
+        ValueError: when the output directory is in use (see `staging.check_output`), before anything is written.
+    """
+    if arguments.dry_run:
+        print(json.dumps(asdict(arguments), indent=2, ensure_ascii=False))
+    else:
+        _write(arguments, parts)
+    for name, built in parts.items():
+        print(f"\n{built.title}: {Path(arguments.output_dir) / name}\n\n{table(built.data)}")
+        print(f"\nSHA-256 of the rows: {fingerprint(built.data)}")
+    if arguments.dry_run:
+        print("\nA dry run: nothing was written.")
+
+
+def _write(arguments: BuilderArguments, parts: Mapping[str, Built]) -> None:
+    with staged_directory(arguments.output_dir, arguments.overwrite, MARKER) as folder:
+        for name, built in parts.items():
+            built.data.save_to_disk(folder / name)
+            (folder / name / "README.md").write_text(card(built), encoding="utf-8")
+            _write_json(folder / name / MARKER, _record(arguments, built))
+        if "" not in parts:
+            _write_json(folder / MARKER, {name: _record(arguments, built) for name, built in parts.items()})
+
+
+def _record(arguments: BuilderArguments, built: Built) -> dict[str, Any]:
+    return {"seed": arguments.seed, **built.build, "splits": counts(built.data), "sha256": fingerprint(built.data)}
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def check_arguments(arguments: BuilderArguments) -> None:
+    """Makes sure, before any work, that the result can be written.
+
+    Raises:
+        ValueError: as `staging.check_output`.
+    """
+    if not arguments.dry_run:
+        check_output(arguments.output_dir, arguments.overwrite, MARKER)
