@@ -203,4 +203,6 @@ def test_entries_have_signatures_and_public_names() -> None:
     assert library["builtins"]["dict.get"].full_name == "dict.get"
     assert library["builtins"]["dict.get"].signature == "(key, default=None, /)"
     assert library["decimal"]["Decimal.sqrt"].public
+    assert library["os.path"][""].doc.startswith("Common operations on Posix pathnames.")
+    assert library["io"][""].doc.startswith("The io module provides")
     assert not {"_pydecimal", "test", "idlelib"} & set(library)

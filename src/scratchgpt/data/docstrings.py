@@ -15,7 +15,7 @@ import types
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ PUBLIC_NAME = {
     "_pydatetime": "datetime",
     "_pydecimal": "decimal",
     "_pyio": "io",
-    "genericpath": "os.path",
     "posixpath": "os.path",
+    "genericpath": "os.path",
 }
 
 # Modules that are in C, or hold functions that are. Importing them does nothing else.
@@ -73,13 +73,18 @@ def read_library() -> dict[str, list[Entry]]:
     """The entries of each module, by the module's public name; a docstring stands only where it is met first."""
     root = Path(sysconfig.get_paths()["stdlib"])
     modules: dict[str, dict[str, Entry]] = defaultdict(dict)
-    for name, file in tqdm(sorted(_source_files(root)), desc="reading modules", unit="module"):
+    # A module's own file says best what it is, the Python version of it what is in it.
+    order = {name: index for index, name in enumerate(PUBLIC_NAME)}
+    files = sorted(_source_files(root), key=lambda module: (order.get(module[0], -1), module[0]))
+    for name, file in tqdm(files, desc="reading modules", unit="module"):
         public_name = PUBLIC_NAME.get(name, name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old escape sequences in the library's own strings
             tree = ast.parse(file.read_bytes())
+        known = modules[public_name]
         for entry in _entries_of_source(public_name, tree):
-            modules[public_name].setdefault(entry.name, entry)
+            if entry.name not in known or (entry.doc and not known[entry.name].doc):
+                known[entry.name] = entry
     for name in C_MODULES.split():
         for entry in _entries_of_c(name, set(modules[name])):
             modules[name].setdefault(entry.name, entry)
@@ -90,14 +95,14 @@ def read_library() -> dict[str, list[Entry]]:
     for name in sorted(modules, key=lambda name: ("_" in (part[0] for part in name.split(".")), name)):
         library[name] = []
         for entry in modules[name].values():
-            doc = "" if " ".join(entry.doc.split()) in seen else entry.doc
-            seen.add(" ".join(doc.split()))
-            library[name].append(Entry(name, entry.name, entry.kind, entry.signature, doc))
+            content = " ".join(entry.doc.split())
+            library[name].append(replace(entry, doc="") if content in seen else entry)
+            seen.add(content)
     return library
 
 
 def _source_files(root: Path) -> Iterator[tuple[str, Path]]:
-    """Name and file of every module in Python, implementations before what re-exports them."""
+    """Name and file of every module that is written in Python."""
     for file in root.rglob("*.py"):
         parts = file.relative_to(root).with_suffix("").parts
         if parts[0] not in sys.stdlib_module_names or parts[0] in SKIPPED or SKIPPED_PARTS & set(parts):
@@ -152,8 +157,8 @@ def _entries_of_c(name: str, known: set[str]) -> Iterator[Entry]:
     if "" not in known:
         yield Entry(name, "", "module", "", _clean_module(name, module.__doc__ or ""))
     homes = {name, f"_{name}", "posix" if name == "os" else name}
-    # By the names that they were made with: a program may have replaced sys.excepthook and the like,
-    # and then only sys.__excepthook__ still is what the documentation is about.
+    # By the names that they were made with: a program may have replaced sys.excepthook and the like, and then only
+    # sys.__excepthook__ still is what the documentation is about.
     for value in sorted(
         (value for value in vars(module).values() if isinstance(value, type | types.BuiltinFunctionType)),
         key=lambda value: value.__name__,
