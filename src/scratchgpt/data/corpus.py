@@ -184,7 +184,7 @@ def tokenize_corpus(
     processes on a machine let one call first: they would not disturb each other, but each do the work.
 
     Args:
-        source: whatever `read_texts` reads, or a list of texts.
+        source: whatever `read_texts` reads, or a list of texts. Each text is a document; so is each block of a .txt.
         split, column: as in `read_texts`.
         num_workers: processes; default: one for each core this process may use. One chunk needs no second process.
 
