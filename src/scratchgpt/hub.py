@@ -2,6 +2,7 @@
 
 import os
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .staging import staged_directory
@@ -39,11 +40,13 @@ def save_model(
     tokenizer: PreTrainedTokenizerBase,
     directory: str | os.PathLike[str],
     overwrite: bool = False,
+    state_dict: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Writes a model directory that `AutoModel…` and `AutoTokenizer` load: weights, configuration, tokenizer, code.
 
     Args:
         overwrite: whether an earlier model directory may be replaced; that happens only after the new one is complete.
+        state_dict: weights to write instead of the model's own (gathered from several devices, or averaged).
 
     Raises:
         ValueError: as `check_tokenizer`, and where `directory` holds something that is not to be replaced; then
@@ -52,4 +55,4 @@ def save_model(
     check_tokenizer(model, tokenizer)
     with staged_directory(directory, overwrite, marker="config.json") as staging:
         tokenizer.save_pretrained(staging)
-        model.save_pretrained(staging)
+        model.save_pretrained(staging, state_dict=state_dict)

@@ -1,0 +1,462 @@
+"""THE training loop: every recipe calls `train`, on one process or many.
+
+What a step does is a function of its number alone: which rows it reads, its learning rate, and its random numbers
+(the generators are seeded from seed, step and rank). So a run that goes on from a checkpoint needs the weights, the
+optimizer's state and the step number to do, bit for bit, what it would have done.
+
+    for each step:
+        for each micro-batch of this process: gradients += d(sum of its losses / targets in the global batch)
+        loss or gradient not finite: stop (or leave the step out) before anything is changed
+        clip, set the learning rate, step, move the average of the weights
+        log, evaluate and save where it is time
+
+Accelerate owns devices and processes (DDP, FSDP2). The loss is divided by the number of targets in the global batch,
+so neither the number of processes nor that of micro-batches changes it.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from ..data.packing import Batch, Rows, batch_indices, rank_slice
+from ..evaluation.language_modelling import LanguageModelResult, evaluate_language_model, token_byte_counts
+from ..hub import check_tokenizer, save_model
+from ..modeling_scratchgpt import ScratchGPTForCausalLM
+from ..performance import configure_process
+from .arguments import TrainingArguments
+from .checkpoints import (
+    OutputDirectoryLock,
+    list_checkpoints,
+    load_training_state,
+    newest_valid_checkpoint,
+    save_checkpoint,
+    save_training_state,
+    verify_checkpoint,
+)
+from .guards import FiniteGuard, SignalGuard, SpikeGuard
+from .meters import Meter, flops_per_token, measure_roof, peak_memory_mb, plot_metrics
+from .optimizers import EMA, build_optimizers
+from .schedules import check_schedule, learning_rate
+
+
+@dataclass
+class Progress:
+    """What changes from step to step besides weights and optimizer; saved with every checkpoint."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    num_targets: int = 0
+    """Tokens that the loss was computed on so far."""
+    best_loss: float | None = None
+    """Lowest validation loss so far, and its step."""
+    best_step: int | None = None
+    evaluations_since_best: int = 0
+
+
+def build_accelerator(arguments: TrainingArguments) -> Accelerator:
+    """Accelerate for this process, as `accelerate launch`, `torchrun` or plain `python` started it.
+
+    Raises:
+        ValueError: where accelerate did not notice the processes that were started: each would train on its own.
+    """
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    trackers: list[Any] = list(arguments.report_to)
+    accelerator = Accelerator(
+        # On a machine without an accelerator several processes must be told so, or each believes it is alone.
+        cpu=started > 1 and not torch.accelerator.is_available(),
+        log_with=trackers or None,
+        project_dir=arguments.output_dir,
+    )
+    if accelerator.num_processes != started:
+        raise ValueError(f"{started} processes were started, but accelerate sees {accelerator.num_processes}")
+    return accelerator
+
+
+def train(
+    model: ScratchGPTForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    train_rows: Rows,
+    eval_rows: Rows,
+    arguments: TrainingArguments,
+    accelerator: Accelerator,
+    data_fingerprint: str,
+) -> bool:
+    """Trains `model` and writes checkpoints, metrics.jsonl, plots, results.json and final/ to `output_dir`.
+
+    Args:
+        model: on the CPU, freshly made from `arguments.seed` or pretrained.
+        accelerator: from `build_accelerator`.
+        data_fingerprint: of the training rows; resuming on other data is possible but not exact.
+
+    Returns:
+        Whether the run is finished; False where a signal ended it (its state is saved).
+
+    Raises:
+        ValueError: for arguments that do not go together, a tokenizer of another model, an output directory that
+            another run is using or that holds checkpoints one did not ask to go on from.
+        NonFiniteError, LossSpikeError: see `guards`.
+        CheckpointError: where a checkpoint cannot be written or the one asked for is broken.
+    """
+    check_tokenizer(model, tokenizer)
+    transformers_logging.disable_progress_bar()  # a bar for every saved file, inside of ours
+    run = _Run(model, tokenizer, train_rows, eval_rows, arguments, accelerator, data_fingerprint)
+    lock = OutputDirectoryLock(run.output_dir) if run.accelerator.is_main_process else contextlib.nullcontext()
+    with lock, SignalGuard() as signals:
+        run.resume()
+        return run.train(signals)
+
+
+class _Run:
+    """One run's parts, prepared for its devices, and the verbs of the loop."""
+
+    def __init__(
+        self,
+        model: ScratchGPTForCausalLM,
+        tokenizer: PreTrainedTokenizerBase,
+        train_rows: Rows,
+        eval_rows: Rows,
+        arguments: TrainingArguments,
+        accelerator: Accelerator,
+        data_fingerprint: str,
+    ) -> None:
+        self.arguments, self.tokenizer = arguments, tokenizer
+        self.train_rows, self.eval_rows = train_rows, eval_rows
+        self.output_dir = Path(arguments.output_dir).absolute()
+        self.accelerator, self.device = accelerator, accelerator.device
+        self.bare_model = model
+        self.num_parameters = sum(p.numel() for p in model.parameters())
+        self.flops_per_token = flops_per_token(model.config, self.num_parameters, _length(train_rows))
+
+        settings = configure_process(self.device)
+        wanted = arguments.mixed_precision
+        self.autocast_dtype = (
+            settings.autocast_dtype if wanted == "auto" else torch.bfloat16 if wanted == "bf16" else None
+        )
+        if arguments.compile:
+            model.set_attn_implementation(settings.attention)
+        if arguments.gradient_checkpointing:
+            model.gradient_checkpointing_enable()
+        self.optimizers = build_optimizers(
+            model,
+            optimizer=arguments.optimizer,
+            learning_rate=arguments.learning_rate,
+            weight_decay=arguments.weight_decay,
+            betas=(arguments.adam_beta1, arguments.adam_beta2),
+            muon_learning_rate=arguments.muon_learning_rate,
+        )
+        self.schedule = {
+            "schedule": arguments.lr_schedule,
+            "max_steps": arguments.max_steps,
+            "warmup_steps": arguments.warmup_steps,
+            "decay_steps": arguments.decay_steps,
+            "peak": 1.0,
+            "final": arguments.min_lr_ratio,
+        }
+        check_schedule(**self.schedule)
+        self.model, *prepared = self.accelerator.prepare(model, *self.optimizers.optimizers)
+        self.optimizers.replace(prepared)
+        self.ema = EMA(self.model) if arguments.ema_decay else None
+        self.loss = torch.compile(self._loss, dynamic=False) if arguments.compile else self._loss
+        self.byte_counts = token_byte_counts(tokenizer, model.config.vocab_size)
+        self.finite = FiniteGuard(arguments.on_nonfinite)
+        self.spikes = SpikeGuard(arguments.on_loss_spike)
+        self.progress = Progress()
+        self.identity = {
+            "data": data_fingerprint,
+            "model": hashlib.sha256(model.config.to_json_string().encode()).hexdigest(),
+            "world_size": self.accelerator.num_processes,
+            "mixed_precision": str(self.autocast_dtype),
+            "torch": str(torch.__version__),
+            **{
+                name: getattr(arguments, name)
+                for name in (
+                    "seed", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "optimizer",
+                    "learning_rate", "muon_learning_rate", "weight_decay", "adam_beta1", "adam_beta2",
+                    "max_grad_norm", "lr_schedule", "warmup_steps", "decay_steps", "min_lr_ratio", "ema_decay",
+                    "compile", "gradient_checkpointing",
+                )
+            },
+        }  # fmt: skip
+
+    # Resuming and saving
+
+    def resume(self) -> None:
+        """Restores the checkpoint that was asked for, if any; refuses to run over checkpoints that were not."""
+        wanted = self.arguments.resume_from_checkpoint
+        checkpoint: Path | None = None
+        if wanted is None:
+            if list_checkpoints(self.output_dir):
+                raise ValueError(
+                    f"{self.output_dir} holds checkpoints of an earlier run: go on with "
+                    "--resume_from_checkpoint true, or give another output_dir"
+                )
+            return
+        if wanted.lower() == "true":
+            checkpoint, skipped = newest_valid_checkpoint(self.output_dir)
+            for path, reason in skipped:
+                self.accelerator.print(f"Skipping the broken {path.name}: {reason}")
+            if checkpoint is None:
+                self.accelerator.print(f"No checkpoint to resume from in {self.output_dir}: starting anew")
+                return
+        else:
+            checkpoint = Path(wanted)
+            verify_checkpoint(checkpoint)
+        state = load_training_state(checkpoint)
+        weights = type(self.bare_model).from_pretrained(checkpoint, dtype=torch.float32).state_dict()
+        self._load_weights(weights)
+        self.optimizers.load_state_dict(state["optimizers"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"] if state["ema"] is not None else weights)
+        self.finite.load_state_dict(state["finite"])
+        self.spikes.load_state_dict(state["spikes"])
+        self.progress = Progress(**state["progress"])
+        different = [
+            f"{name} was {state['identity'].get(name)}, is {value}"
+            for name, value in self.identity.items()
+            if state["identity"].get(name) != value
+        ]
+        exact = f"not exact: {'; '.join(different)}" if different else "exact"
+        self.accelerator.print(f"Resuming from {checkpoint.name} ({exact})")
+
+    def _load_weights(self, weights: dict[str, torch.Tensor]) -> None:
+        if self.accelerator.is_fsdp2:
+            from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+            set_model_state_dict(self.model, dict(weights), options=StateDictOptions(full_state_dict=True))
+        else:
+            self.accelerator.unwrap_model(self.model, keep_torch_compile=False).load_state_dict(weights)
+
+    def save(self) -> None:
+        """Writes checkpoint-<step>; every process takes part, the first one writes."""
+        weights = self.accelerator.get_state_dict(self.model)
+        state = {
+            "progress": asdict(self.progress),
+            "optimizers": self.optimizers.state_dict(),
+            "ema": self.ema.state_dict() if self.ema is not None else None,
+            "finite": self.finite.state_dict(),
+            "spikes": self.spikes.state_dict(),
+            "identity": self.identity,
+        }
+
+        def write(directory: Path) -> None:
+            self._write_model(directory, weights)
+            save_training_state(directory, state)
+
+        if self.accelerator.is_main_process:
+            save_checkpoint(
+                self.output_dir,
+                self.progress.step,
+                write,
+                save_total_limit=self.arguments.save_total_limit,
+                best_step=self.progress.best_step,
+            )
+        self.accelerator.wait_for_everyone()
+
+    def _write_model(self, directory: Path, weights: dict[str, Any]) -> None:
+        self.tokenizer.save_pretrained(directory)
+        self.bare_model.save_pretrained(directory, state_dict=weights)
+
+    # One step
+
+    def _loss(self, batch: Batch, num_targets: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
+            return self.model(**batch, num_items_in_batch=num_targets).loss
+
+    def step(self) -> tuple[float, float, int]:
+        """One optimizer step; returns loss, gradient norm and number of targets of the global batch."""
+        arguments, accelerator = self.arguments, self.accelerator
+        step, world = self.progress.step, accelerator.num_processes
+        torch.manual_seed(_mix(arguments.seed, step, accelerator.process_index))
+        micro, accumulation = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
+        indices = batch_indices(len(self.train_rows), step, micro * accumulation * world, arguments.seed)
+        mine = rank_slice(indices, accelerator.process_index, world)
+        batches = [
+            {name: tensor.to(self.device) for name, tensor in self.train_rows.batch(part).items()}
+            for part in np.split(mine, accumulation)
+        ]
+        num_targets = self._total(torch.stack([(batch["shift_labels"] != -100).sum() for batch in batches]).sum())
+        # DDP and FSDP average the gradients of the processes; divided by this, their sum comes out.
+        share = num_targets / world
+        loss = torch.zeros((), device=self.device)
+        self.model.train()
+        for i, batch in enumerate(batches):
+            last = i == accumulation - 1
+            with contextlib.nullcontext() if last else accelerator.no_sync(self.model):
+                part = self.loss(batch, share)
+                accelerator.backward(part)
+            loss += part.detach()
+        loss = self._total(loss).item() / world
+        norm = accelerator.clip_grad_norm_(self.model.parameters(), arguments.max_grad_norm)
+        assert norm is not None
+        grad_norm = (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+        rows = f"rows {mine.tolist()} of process {accelerator.process_index}"
+        if self.finite.allows(loss, grad_norm, step, rows) and self.spikes.allows(loss, step, rows):
+            self.optimizers.set_learning_rate(learning_rate(step, **self.schedule))
+            self.optimizers.step()
+            if self.ema is not None:
+                assert arguments.ema_decay is not None
+                # Early on the average is young: it must not remember the random weights it began with.
+                self.ema.update(self.model, min(arguments.ema_decay, (1 + step) / (10 + step)))
+        self.optimizers.zero_grad()
+        self.progress.step += 1
+        self.progress.num_targets += int(num_targets)
+        return loss, grad_norm, int(num_targets)
+
+    # Looking at the model
+
+    def evaluate(self) -> LanguageModelResult:
+        arguments = self.arguments
+        max_rows = None
+        if arguments.eval_tokens is not None:
+            max_rows = max(1, arguments.eval_tokens // _length(self.eval_rows))
+        weights = self.ema.swapped_into(self.model) if self.ema is not None else contextlib.nullcontext()
+        autocast = torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None)
+        with weights, autocast:
+            return evaluate_language_model(
+                self.model,
+                self.eval_rows,
+                self.byte_counts,
+                arguments.per_device_train_batch_size,
+                self.accelerator,
+                max_rows,
+            )
+
+    @torch.no_grad()
+    def sample(self) -> list[str]:
+        """Completions of `sample_prompts`, the same in every process; the seed makes them comparable over time."""
+        model, texts = self.accelerator.unwrap_model(self.model, keep_torch_compile=False), []
+        weights = self.ema.swapped_into(self.model) if self.ema is not None else contextlib.nullcontext()
+        model.eval()
+        with weights:
+            for prompt in self.arguments.sample_prompts:
+                torch.manual_seed(self.arguments.seed)
+                inputs = self.tokenizer(prompt, return_tensors="pt").to(self.device)
+                room = model.config.max_position_embeddings - inputs["input_ids"].shape[1]
+                ids = model.generate(
+                    **inputs,
+                    max_new_tokens=min(self.arguments.sample_tokens, room),
+                    do_sample=True,
+                    temperature=0.8,
+                    top_k=50,
+                )
+                texts.append(self.tokenizer.decode(ids[0], skip_special_tokens=True))
+        return texts
+
+    # The loop
+
+    def train(self, signals: SignalGuard) -> bool:
+        """Steps until `max_steps`, early stopping or a signal. Returns whether the run is finished."""
+        arguments, accelerator, progress = self.arguments, self.accelerator, self.progress
+        meter = Meter(self.output_dir, progress.step, arguments.max_steps, accelerator.is_main_process)
+        roof = measure_roof(self.device, self.autocast_dtype or torch.float32) * accelerator.num_processes
+        accelerator.init_trackers("scratchgpt")
+        targets, seconds, rate = 0, 0.0, None
+        stopped = False
+        while progress.step < arguments.max_steps and not stopped:
+            started = time.perf_counter()
+            loss, grad_norm, num_targets = self.step()
+            seconds += time.perf_counter() - started
+            targets += num_targets
+            last = progress.step == arguments.max_steps
+            values: dict[str, Any] = {}
+            if progress.step % arguments.logging_steps == 0 or last:
+                rate, targets, seconds = targets / seconds, 0, 0.0
+                values = {
+                    "loss": loss,
+                    "grad_norm": grad_norm,
+                    "learning_rate": arguments.learning_rate * learning_rate(progress.step - 1, **self.schedule),
+                    "num_targets": progress.num_targets,
+                    "tokens_per_second": round(rate, 1),
+                    "mfu": round(rate * self.flops_per_token / roof, 4),
+                    "peak_memory_mb": round(peak_memory_mb(self.device)),
+                }
+            if progress.step % arguments.eval_steps == 0 or last:
+                result = self.evaluate()
+                values |= {f"eval_{name}": value for name, value in result.as_dict().items()}
+                samples = self.sample()
+                if samples:
+                    values["samples"] = samples
+                meter.say(
+                    f"step {progress.step}: training loss {loss:.4f}, validation loss {result.loss:.4f}, perplexity "
+                    f"{result.perplexity:.2f}, {result.bits_per_byte:.4f} bits per byte ({result.num_tokens:,} tokens)"
+                )
+                for text in samples:
+                    meter.say(f"    {text!r}")
+                if progress.best_loss is None or result.loss < progress.best_loss:
+                    progress.best_loss, progress.best_step = result.loss, progress.step
+                    progress.evaluations_since_best = 0
+                else:
+                    progress.evaluations_since_best += 1
+                patience = arguments.early_stopping_patience
+                stopped = patience is not None and progress.evaluations_since_best >= patience
+            if values:
+                meter.log(progress.step, **values)
+                accelerator.log({k: v for k, v in values.items() if k != "samples"}, step=progress.step)
+            meter.show(loss=loss, val=progress.best_loss, tok_s=rate)
+            meter.advance()
+            interrupted = self._anywhere(signals.received is not None)
+            is_best = progress.best_step == progress.step
+            if progress.step % arguments.save_steps == 0 or last or stopped or interrupted or is_best:
+                self.save()
+            if interrupted and not last:
+                meter.close()
+                accelerator.print(f"Interrupted after step {progress.step}; go on with --resume_from_checkpoint true")
+                return False
+        meter.close()
+        self._finish()
+        accelerator.end_training()  # the last word: it takes the process group down
+        return True
+
+    def _anywhere(self, flag: bool) -> bool:
+        """Whether `flag` is set in any process: they must agree before they act."""
+        return flag if self.accelerator.num_processes == 1 else bool(self._total(torch.tensor(float(flag))).item())
+
+    def _total(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum of `tensor` over the processes."""
+        total = self.accelerator.reduce(tensor.to(self.device), "sum")
+        assert isinstance(total, torch.Tensor)
+        return total
+
+    def _finish(self) -> None:
+        """final/, results.json and the plots."""
+        result = self.evaluate()
+        weights = self.ema.swapped_into(self.model) if self.ema is not None else contextlib.nullcontext()
+        with weights:
+            final_weights: Any = self.accelerator.get_state_dict(self.model)
+            if self.accelerator.is_main_process:
+                save_model(self.bare_model, self.tokenizer, self.output_dir / "final", True, state_dict=final_weights)
+        if self.accelerator.is_main_process:
+            results = {
+                "final": result.as_dict(),
+                "best": {"loss": self.progress.best_loss, "step": self.progress.best_step},
+                "steps": self.progress.step,
+                "num_targets": self.progress.num_targets,
+                "num_parameters": self.num_parameters,
+                "skipped_steps": self.finite.skipped,
+                "loss_spikes": self.spikes.spikes,
+                "identity": self.identity,
+            }
+            (self.output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+            plot_metrics(self.output_dir)
+        self.accelerator.wait_for_everyone()
+
+
+def _mix(*numbers: int) -> int:
+    """A seed from several numbers, equal only where all of them are."""
+    return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:8], "little") >> 1
+
+
+def _length(rows: Rows) -> int:
+    return rows.batch(np.zeros(1, dtype=np.int64))["input_ids"].shape[1]

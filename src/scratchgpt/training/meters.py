@@ -1,0 +1,109 @@
+"""What a run tells of itself: the bar, metrics.jsonl, and plots of it."""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from ..configuration_scratchgpt import ScratchGPTConfig
+
+
+def flops_per_token(config: ScratchGPTConfig, num_parameters: int, length: int) -> float:
+    """Floating-point operations of forward and backward pass for one token.
+
+    6 for each parameter that multiplies (all but the embeddings, the head counted once), and 12 · layers · heads ·
+    head_dim · length for attention, half of it because it is causal (Chowdhery et al. 2022, appendix B).
+    """
+    assert config.head_dim is not None
+    embeddings = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
+    if config.position_embedding_type == "learned":
+        embeddings += config.max_position_embeddings * config.hidden_size
+    attention = 6 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * length
+    return 6 * (num_parameters - embeddings) + attention
+
+
+def measure_roof(device: torch.device, dtype: torch.dtype, size: int = 2048) -> float:
+    """Operations per second of a matrix product of `size` in `dtype`: what 100 % of model FLOPs utilisation is."""
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    times = []
+    for _ in range(4):
+        started = time.perf_counter()
+        (a @ b)[0, 0].item()  # waits for the device
+        times.append(time.perf_counter() - started)
+    return 2 * size**3 / min(times[1:])
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Most memory ever held, in MB: of the device on a GPU, of the process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+class Meter:
+    """The progress bar and metrics.jsonl; silent on every process but the first.
+
+    A line of metrics.jsonl is written at once, so that a killed run leaves all of its history. Lines after the step
+    that a resumed run starts from are dropped: they will be written again.
+    """
+
+    def __init__(self, output_dir: Path, start_step: int, max_steps: int, is_main: bool) -> None:
+        self.file, self.is_main = output_dir / "metrics.jsonl", is_main
+        self.bar = tqdm(total=max_steps, initial=start_step, unit="step", disable=not is_main, dynamic_ncols=True)
+        if is_main and self.file.exists():
+            kept = [line for line in self.file.read_text().splitlines() if json.loads(line)["step"] <= start_step]
+            self.file.write_text("".join(f"{line}\n" for line in kept))
+
+    def log(self, step: int, **values: Any) -> None:
+        if self.is_main:
+            with self.file.open("a") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def show(self, **values: Any) -> None:
+        texts = {name: f"{v:.4g}" if isinstance(v, float) else v for name, v in values.items() if v is not None}
+        self.bar.set_postfix(texts, refresh=False)  # drawn with the next step, not twice
+
+    def advance(self) -> None:
+        self.bar.update()
+
+    def say(self, text: str) -> None:
+        if self.is_main:
+            self.bar.write(text)
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def read_metrics(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def plot_metrics(output_dir: Path) -> None:
+    """Draws loss.png and throughput.png from metrics.jsonl."""
+    from matplotlib.figure import Figure
+
+    metrics = read_metrics(output_dir / "metrics.jsonl")
+    curves = {
+        "loss.png": ("loss (nats per token)", [("loss", "training"), ("eval_loss", "validation")]),
+        "throughput.png": ("tokens per second", [("tokens_per_second", "")]),
+    }
+    for name, (label, keys) in curves.items():
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axes = figure.subplots()
+        for key, legend in keys:
+            points = [(line["step"], line[key]) for line in metrics if key in line]
+            if points:
+                steps, values = zip(*points, strict=True)
+                axes.plot(steps, values, label=legend, marker="o" if len(points) < 30 else None)
+        axes.set(xlabel="step", ylabel=label)
+        axes.grid(alpha=0.3)
+        if name == "loss.png":
+            axes.legend()
+        else:
+            axes.set_ylim(bottom=0)
+        figure.savefig(output_dir / name, dpi=150)
