@@ -6,9 +6,13 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 # Two test processes with one thread each: more threads than cores make small models slower, not faster.
 WORKERS ?= 2
 
-.PHONY: help test lint format bench clean
+# Everything that make demo writes.
+DEMO := runs/demo
+
+.PHONY: help demo test lint format bench clean
 
 help:
+	@echo "make demo     train a tokenizer and a model on the documentation of Python itself, about ten minutes"
 	@echo "make test     the test suite (PYTEST='-m slow' and the like are passed on)"
 	@echo "make lint     ruff, pyright, transformers-mlinter"
 	@echo "make format   let ruff rewrite the files"
@@ -22,6 +26,10 @@ help:
 	$(PIP) install -c constraints.txt "$$(grep '^torch==' constraints.txt)"
 	@touch $@
 
+.venv/run.stamp: .venv/torch.stamp pyproject.toml
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
 .venv/dev.stamp: .venv/torch.stamp pyproject.toml
 	$(PIP) install -c constraints.txt -e '.[dev]'
 	@touch $@
@@ -30,6 +38,14 @@ help:
 	$(PIP) install -c constraints.txt -e '.[dev,bench]'
 	$(PIP) install -c constraints.txt --no-deps litgpt
 	@touch $@
+
+# Run again after an interruption, it goes on; rm -r runs/demo starts anew.
+demo: .venv/run.stamp
+	@test -d $(DEMO)/data || $(BIN)/python data_builders/python_docs.py --output_dir $(DEMO)/data
+	@test -d $(DEMO)/tokenizer || $(BIN)/python recipes/train_tokenizer.py recipes/configs/train_tokenizer/demo.yaml
+	@test -f $(DEMO)/base/results.json || \
+		$(BIN)/python recipes/pretrain.py recipes/configs/pretrain/demo.yaml --resume_from_checkpoint true
+	@$(BIN)/python recipes/results_page.py --run_dir $(DEMO)/base --data $(DEMO)/data/text --output $(DEMO)/RESULTS.md
 
 test: .venv/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
@@ -46,6 +62,7 @@ format: .venv/dev.stamp
 
 bench: .venv/bench.stamp
 	$(BIN)/python benchmarks/tokenizers.py
+	$(BIN)/python benchmarks/packing.py
 	$(BIN)/python benchmarks/model.py
 	$(BIN)/python benchmarks/report.py
 
