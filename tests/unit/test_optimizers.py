@@ -232,8 +232,9 @@ for index, parameters in optimizers.state_dict().items():
 train(model, optimizers, range(2, 3), ema)
 
 # Without biases: that of the keys has no gradient but rounding errors, which AdamW makes as large as any other.
-# Muon's iterations run in bf16 and differ in their last bits; of local parts alone they would differ altogether.
-tolerance = 1e-3 if optimizer == "adamw" else 0.05
+# Muon iterates in bf16, whose rounding the small directions of a gradient amplify: up to 0.2 apart here, where the
+# same iteration over each process's part alone is 0.3 to 0.9 apart.
+tolerance = 1e-3 if optimizer == "adamw" else 0.25
 before, averages = dict(tiny(use_bias=False).named_parameters()), ema.state_dict()
 for (name, ours), theirs in zip(model.named_parameters(), reference.parameters(), strict=True):
     for mine, expected in ((ours.full_tensor(), theirs), (averages[name], expected_ema.averages[name])):
