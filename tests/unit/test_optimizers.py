@@ -243,7 +243,8 @@ print("same on", accelerator.num_processes)
 """
 
 
-@pytest.mark.parametrize("optimizer", ["muon", pytest.param("adamw", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_fsdp2_on_two_processes(optimizer, tmp_path):
     script = tmp_path / "fsdp2.py"
     script.write_text(textwrap.dedent(FSDP2))

@@ -10,7 +10,7 @@ optimizer's state and the step number to do, bit for bit, what it would have don
         clip, set the learning rate, step, move the average of the weights
         log, evaluate and save where it is time
 
-Accelerate owns devices and processes (DDP, FSDP2). The loss is divided by the number of targets in the global batch,
+Accelerate owns devices and processes (DDP). The loss is divided by the number of targets in the global batch,
 so neither the number of processes nor that of micro-batches changes it.
 """
 
@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch.distributed.tensor import DTensor
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -69,7 +68,8 @@ def build_accelerator(arguments: TrainingArguments) -> Accelerator:
     """Accelerate for this process, as `accelerate launch`, `torchrun` or plain `python` started it.
 
     Raises:
-        ValueError: where accelerate did not notice the processes that were started: each would train on its own.
+        ValueError: where accelerate did not notice the processes that were started (each would train on its own), and
+            for sharded training.
     """
     started = int(os.environ.get("WORLD_SIZE", "1"))
     trackers: list[Any] = list(arguments.report_to)
@@ -81,6 +81,8 @@ def build_accelerator(arguments: TrainingArguments) -> Accelerator:
     )
     if accelerator.num_processes != started:
         raise ValueError(f"{started} processes were started, but accelerate sees {accelerator.num_processes}")
+    if os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
+        raise ValueError("sharded training (FSDP) is not supported yet: launch with recipes/accelerate/ddp.yaml")
     return accelerator
 
 
@@ -207,6 +209,11 @@ class _Run:
             checkpoint, skipped = newest_valid_checkpoint(self.output_dir)
             for path, reason in skipped:
                 self.accelerator.print(f"Skipping the broken {path.name}: {reason}")
+            if checkpoint is None and skipped:
+                raise ValueError(
+                    f"every checkpoint in {self.output_dir} is broken: nothing is left to resume from; start anew in "
+                    "another output_dir"
+                )
             if checkpoint is None:
                 self.accelerator.print(f"No checkpoint to resume from in {self.output_dir}: starting anew")
                 return
@@ -215,10 +222,13 @@ class _Run:
             verify_checkpoint(checkpoint)
         state = load_training_state(checkpoint)
         weights = type(self.bare_model).from_pretrained(checkpoint, dtype=torch.float32).state_dict()
-        self._load_weights(weights)
+        self.accelerator.unwrap_model(self.model, keep_torch_compile=False).load_state_dict(weights)
         self.optimizers.load_state_dict(state["optimizers"])
         if self.ema is not None:
-            self.ema.load_state_dict(state["ema"] if state["ema"] is not None else weights)
+            if state["ema"] is None:  # the run had none: the average begins with the restored weights
+                self.ema = EMA(self.model)
+            else:
+                self.ema.load_state_dict(state["ema"])
         self.finite.load_state_dict(state["finite"])
         self.spikes.load_state_dict(state["spikes"])
         self.progress = Progress(**state["progress"])
@@ -229,14 +239,6 @@ class _Run:
         ]
         exact = f"not exact: {'; '.join(different)}" if different else "exact"
         self.accelerator.print(f"Resuming from {checkpoint.name} ({exact})")
-
-    def _load_weights(self, weights: dict[str, torch.Tensor]) -> None:
-        if self.accelerator.is_fsdp2:
-            from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
-
-            set_model_state_dict(self.model, dict(weights), options=StateDictOptions(full_state_dict=True))
-        else:
-            self.accelerator.unwrap_model(self.model, keep_torch_compile=False).load_state_dict(weights)
 
     def save(self) -> None:
         """Writes checkpoint-<step>; every process takes part, the first one writes."""
@@ -287,7 +289,7 @@ class _Run:
             for part in np.split(mine, accumulation)
         ]
         num_targets = self._total(torch.stack([(batch["shift_labels"] != -100).sum() for batch in batches]).sum())
-        # DDP and FSDP average the gradients of the processes; divided by this, their sum comes out.
+        # DDP averages the gradients of the processes; divided by this, their sum comes out.
         share = num_targets / world
         loss = torch.zeros((), device=self.device)
         self.model.train()
@@ -300,7 +302,7 @@ class _Run:
         loss = self._total(loss).item() / world
         norm = accelerator.clip_grad_norm_(self.model.parameters(), arguments.max_grad_norm)
         assert norm is not None
-        grad_norm = (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+        grad_norm = norm.item()
         rows = f"rows {mine.tolist()} of process {accelerator.process_index}"
         if self.finite.allows(loss, grad_norm, step, rows) and self.spikes.allows(loss, step, rows):
             self.optimizers.set_learning_rate(learning_rate(step, **self.schedule))

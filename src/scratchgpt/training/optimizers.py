@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 OptimizerName = Literal["adamw", "muon"]
@@ -245,6 +246,9 @@ class EMA:
 
 def _trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     """Trainable parameters by the names that the bare model gives them, without what DDP and torch.compile add."""
+    for module in model.modules():  # after a forward pass without a backward one some weights are still gathered
+        if isinstance(module, FSDPModule):
+            module.reshard()
     return [
         (name.replace("_orig_mod.", "").removeprefix("module."), parameter)
         for name, parameter in model.named_parameters()
