@@ -57,9 +57,9 @@ def build_transformers(case: Case) -> tuple[Any, Callable]:
     config = GPT2Config(
         n_layer=case.layers, n_head=case.heads, n_embd=case.width, vocab_size=case.vocab_size,
         n_positions=case.length, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0, bos_token_id=0, eos_token_id=0,
-        attn_implementation="sdpa",
     )  # fmt: skip
     model = GPT2LMHeadModel(config)
+    model.set_attn_implementation("sdpa")
     return model, lambda ids: model(input_ids=ids, labels=ids, use_cache=False).loss
 
 
