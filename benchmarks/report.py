@@ -7,7 +7,8 @@ Every benchmark appends one JSON object a line to `benchmarks/results/<benchmark
 
 `case`, `candidate`, `metric` and `value` make the table: one for each benchmark and metric, a row for each candidate,
 a column for each case. Where the same figure was measured again, the last line counts. `relative_to` names another
-candidate; its ratio is then printed beside the value. Whatever else a line carries (counts, seed, versions, machine)
+candidate; the ratio to it is then printed beside the value: `ratio` where the line has one (the median over rounds in
+which both took turns), else that of the two values. Whatever else a line carries (counts, seed, versions, machine)
 stays in the file. Nothing between the two markers in the README is typed by hand.
 """
 
@@ -65,7 +66,7 @@ def table(figures: list[dict[str, Any]]) -> str:
             text = "–" if figure is None else _number(figure["value"])
             reference = figure and cells.get((figure.get("relative_to"), case))
             if figure and reference and reference is not figure and reference["value"]:
-                ratio = figure["value"] / reference["value"]
+                ratio = figure.get("ratio", figure["value"] / reference["value"])
                 text += f" ({ratio:.2f}×)" if ratio < 100 else f" ({_number(ratio)}×)"
             row.append(text)
         rows.append(row)

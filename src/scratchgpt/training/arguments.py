@@ -13,6 +13,8 @@ def option(default: Any, help: str) -> Any:
 
 @dataclass
 class TrainingArguments:
+    """How to train. Raises ValueError for numbers that no run can have."""
+
     output_dir: str = option("runs/run", "Where checkpoints, metrics, plots and the final model go.")
     resume_from_checkpoint: str | None = option(
         None, "true: go on from the newest valid checkpoint in output_dir, if there is one; or a checkpoint's path."

@@ -80,6 +80,7 @@ class Meter:
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, in order."""
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
