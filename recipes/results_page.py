@@ -69,7 +69,8 @@ def main(argv: list[str] | None = None) -> None:
         f"Validation loss {results['final']['loss']:.4f} nats per token (perplexity "
         f"{results['final']['perplexity']:.2f}), {gap:+.3f} against the last training losses. "
         f"{100 * overlap:.0f} % of the samples' {runs} runs of 8 tokens stand word for word in the training text"
-        + (": the model repeats what it has read." if overlap > 0.5 or gap > 1 else "."),
+        + (": the model repeats what it has read." if overlap > 0.5 else ".")
+        + (" It has begun to memorise: fewer steps, dropout or more text would help." if gap > 1 else ""),
         f"![loss]({here}/loss.png)\n\n![throughput]({here}/throughput.png)",
         "## Samples\n\n" + "\n\n".join("> " + text.replace("\n", "\n> ") for text in samples),
     ]
