@@ -318,14 +318,17 @@ class _Run:
 
     # Looking at the model
 
+    def _averaged(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, the model has the moving average as its weights, where the run keeps one."""
+        return self.ema.swapped_into(self.model) if self.ema is not None else contextlib.nullcontext()
+
     def evaluate(self) -> LanguageModelResult:
         arguments = self.arguments
         max_rows = None
         if arguments.eval_tokens is not None:
             max_rows = max(1, arguments.eval_tokens // _length(self.eval_rows))
-        weights = self.ema.swapped_into(self.model) if self.ema is not None else contextlib.nullcontext()
         autocast = torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None)
-        with weights, autocast:
+        with self._averaged(), autocast:
             return evaluate_language_model(
                 self.model,
                 self.eval_rows,
@@ -339,9 +342,8 @@ class _Run:
     def sample(self) -> list[str]:
         """Completions of `sample_prompts`, the same in every process; the seed makes them comparable over time."""
         model, texts = self.accelerator.unwrap_model(self.model, keep_torch_compile=False), []
-        weights = self.ema.swapped_into(self.model) if self.ema is not None else contextlib.nullcontext()
         model.eval()
-        with weights:
+        with self._averaged():
             for prompt in self.arguments.sample_prompts:
                 torch.manual_seed(self.arguments.seed)
                 inputs = self.tokenizer(prompt, return_tensors="pt").to(self.device)
@@ -365,6 +367,7 @@ class _Run:
         roof = measure_roof(self.device, self.autocast_dtype or torch.float32) * accelerator.num_processes
         accelerator.init_trackers("scratchgpt")
         targets, seconds, rate = 0, 0.0, None
+        result: LanguageModelResult | None = None
         stopped = False
         while progress.step < arguments.max_steps and not stopped:
             started = time.perf_counter()
@@ -417,7 +420,8 @@ class _Run:
                 accelerator.print(f"Interrupted after step {progress.step}; go on with --resume_from_checkpoint true")
                 return False
         meter.close()
-        self._finish()
+        # The last step was evaluated; only a run that was resumed when it had finished has no result yet.
+        self._finish(result or self.evaluate())
         accelerator.end_training()  # the last word: it takes the process group down
         return True
 
@@ -431,11 +435,9 @@ class _Run:
         assert isinstance(total, torch.Tensor)
         return total
 
-    def _finish(self) -> None:
+    def _finish(self, result: LanguageModelResult) -> None:
         """final/, results.json and the plots."""
-        result = self.evaluate()
-        weights = self.ema.swapped_into(self.model) if self.ema is not None else contextlib.nullcontext()
-        with weights:
+        with self._averaged():
             final_weights: Any = self.accelerator.get_state_dict(self.model)
             if self.accelerator.is_main_process:
                 save_model(self.bare_model, self.tokenizer, self.output_dir / "final", True, state_dict=final_weights)
