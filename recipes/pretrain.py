@@ -26,6 +26,7 @@ from scratchgpt.data.packing import PackedRows
 from scratchgpt.training.arguments import TrainingArguments, option
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
+from scratchgpt.training.tasks import LanguageModelling
 
 
 @dataclass
@@ -94,7 +95,8 @@ def main(argv: list[str] | None = None) -> None:
         corpus, train_rows = rows(arguments.data, arguments.train_split)
         _, eval_rows = rows(arguments.eval_data or arguments.data, arguments.eval_split)
     model = build_model(arguments, tokenizer)
-    finished = train(model, tokenizer, train_rows, eval_rows, arguments, accelerator, corpus.fingerprint)
+    task = LanguageModelling(train_rows, eval_rows, tokenizer, arguments)
+    finished = train(task, model, tokenizer, arguments, accelerator, corpus.fingerprint)
     if not finished:
         sys.exit(EXIT_INTERRUPTED)
 

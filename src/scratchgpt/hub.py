@@ -1,18 +1,32 @@
-"""Model directories: a model and its tokenizer, saved together or not at all, and checked against each other."""
+"""Model directories: a model and its tokenizer, saved together or not at all, and checked against each other.
+
+A model is a whole one or a base under a peft adapter; then the directory is the adapter's, as peft writes it.
+"""
 
 import os
+import sys
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .staging import staged_directory
 
+if TYPE_CHECKING:
+    from peft import PeftModel  # heavy to import, and only adapters need it
+
+
 UNUSED_ROWS = 1024
 """Embedding rows that a model may have beyond its tokenizer's ids: round sizes are faster, and 50,304 for GPT-2's
 50,257 is usual. More than this, and the tokenizer is another model's."""
 
 
-def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def is_adapted(model: "PreTrainedModel | PeftModel") -> "TypeGuard[PeftModel]":
+    """Whether `model` is a base under a peft adapter."""
+    return "peft" in sys.modules and isinstance(model, sys.modules["peft"].PeftModel)
+
+
+def check_tokenizer(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase) -> None:
     """Makes sure that `tokenizer` can be the model's own.
 
     Raises:
@@ -36,7 +50,7 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
 
 
 def save_model(
-    model: PreTrainedModel,
+    model: "PreTrainedModel | PeftModel",
     tokenizer: PreTrainedTokenizerBase,
     directory: str | os.PathLike[str],
     overwrite: bool = False,
@@ -53,6 +67,28 @@ def save_model(
             nothing is written.
     """
     check_tokenizer(model, tokenizer)
-    with staged_directory(directory, overwrite, marker="config.json") as staging:
-        tokenizer.save_pretrained(staging)
-        model.save_pretrained(staging, state_dict=state_dict)
+    marker = "adapter_config.json" if is_adapted(model) else "config.json"
+    with staged_directory(directory, overwrite, marker=marker) as staging:
+        write_model(model, tokenizer, staging, state_dict)
+
+
+def write_model(
+    model: "PreTrainedModel | PeftModel",
+    tokenizer: PreTrainedTokenizerBase,
+    directory: str | os.PathLike[str],
+    state_dict: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """The files of `save_model`, into a directory that the caller has staged."""
+    tokenizer.save_pretrained(directory)
+    model.save_pretrained(os.fspath(directory), state_dict=state_dict)
+
+
+def load_weights(model: "PreTrainedModel | PeftModel", directory: str | os.PathLike[str]) -> None:
+    """Overwrites the weights of `model`, or of its adapter, by the ones that `save_model` wrote for its like."""
+    if is_adapted(model):
+        from peft import load_peft_weights, set_peft_model_state_dict
+
+        set_peft_model_state_dict(model, load_peft_weights(os.fspath(directory), device="cpu"))
+    else:
+        assert isinstance(model, PreTrainedModel)
+        model.load_state_dict(type(model).from_pretrained(directory, dtype=torch.float32).state_dict())

@@ -50,8 +50,13 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
+    def indices(self, step: int, global_batch_size: int, seed: int) -> np.ndarray:
+        """Numbers [global_batch_size] of the rows that step `step` reads, in all processes together; a function of
+        its arguments alone, so that a run resumes without replay."""
+        ...
+
     def batch(self, indices: np.ndarray) -> Batch:
-        """Tensors [B, T]: `input_ids`, `shift_labels` and what else the model takes."""
+        """Tensors [B, T]: `input_ids`, and what else the model and the loss take."""
         ...
 
 
@@ -86,6 +91,10 @@ class SlidingWindows:
         """The fewest rows that hold every transition; at least one."""
         beyond_first = self.corpus.num_tokens - 1 - self.context_length
         return 1 + max(0, -(-beyond_first // self.stride))
+
+    def indices(self, step: int, global_batch_size: int, seed: int) -> np.ndarray:
+        """See `batch_indices`."""
+        return batch_indices(len(self), step, global_batch_size, seed)
 
     def __getitem__(self, index: int) -> Batch:
         """One row, each tensor [T]."""

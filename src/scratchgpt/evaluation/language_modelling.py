@@ -35,6 +35,12 @@ class LanguageModelResult:
     def as_dict(self) -> dict[str, float | int]:
         return asdict(self)
 
+    def summary(self) -> str:
+        return (
+            f"validation loss {self.loss:.4f}, perplexity {self.perplexity:.2f}, {self.bits_per_byte:.4f} bits per "
+            f"byte ({self.num_tokens:,} tokens)"
+        )
+
 
 def token_byte_counts(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> torch.Tensor:
     """Bytes of UTF-8 that each id spells, [vocab_size], 0 for special tokens and ids without a token.

@@ -11,7 +11,8 @@ optimizer's state and the step number to do, bit for bit, what it would have don
         log, evaluate and save where it is time
 
 Accelerate owns devices and processes (DDP). The loss is divided by the number of targets in the global batch,
-so neither the number of processes nor that of micro-batches changes it.
+so neither the number of processes nor that of micro-batches changes it. What the rows, the loss and an evaluation
+are is the task's business (`tasks`).
 """
 
 import contextlib
@@ -21,18 +22,17 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from ..data.packing import Batch, Rows, batch_indices, rank_slice
-from ..evaluation.language_modelling import LanguageModelResult, evaluate_language_model, token_byte_counts
-from ..hub import check_tokenizer, save_model
-from ..modeling_scratchgpt import ScratchGPTForCausalLM
+from ..configuration_scratchgpt import ScratchGPTConfig
+from ..data.packing import Batch, rank_slice
+from ..hub import check_tokenizer, load_weights, save_model, write_model
 from ..performance import configure_process
 from .arguments import TrainingArguments
 from .checkpoints import (
@@ -48,6 +48,10 @@ from .guards import FiniteGuard, SignalGuard, SpikeGuard
 from .meters import Meter, flops_per_token, measure_roof, peak_memory_mb, plot_metrics
 from .optimizers import EMA, build_optimizers
 from .schedules import check_schedule, learning_rate
+from .tasks import Evaluation, Task, row_length
+
+if TYPE_CHECKING:
+    from peft import PeftModel  # heavy to import, and only adapters need it
 
 
 @dataclass
@@ -57,7 +61,7 @@ class Progress:
     step: int = 0
     """Optimizer steps done."""
     num_targets: int = 0
-    """Tokens that the loss was computed on so far."""
+    """Losses so far: in a language model, tokens that were predicted."""
     best_loss: float | None = None
     """Lowest validation loss so far, and its step."""
     best_step: int | None = None
@@ -87,15 +91,14 @@ def build_accelerator(arguments: TrainingArguments) -> Accelerator:
 
 
 def train(
-    model: ScratchGPTForCausalLM,
+    task: Task,
+    model: "PreTrainedModel | PeftModel",
     tokenizer: PreTrainedTokenizerBase,
-    train_rows: Rows,
-    eval_rows: Rows,
     arguments: TrainingArguments,
     accelerator: Accelerator,
     data_fingerprint: str,
 ) -> bool:
-    """Trains `model` and writes checkpoints, metrics.jsonl, plots, results.json and final/ to `output_dir`.
+    """Trains `model` for `task`; writes checkpoints, metrics.jsonl, plots, results.json and final/ to `output_dir`.
 
     Args:
         model: on the CPU, freshly made from `arguments.seed` or pretrained.
@@ -113,7 +116,7 @@ def train(
     """
     check_tokenizer(model, tokenizer)
     transformers_logging.disable_progress_bar()  # a bar for every saved file, inside of ours
-    run = _Run(model, tokenizer, train_rows, eval_rows, arguments, accelerator, data_fingerprint)
+    run = _Run(task, model, tokenizer, arguments, accelerator, data_fingerprint)
     lock = OutputDirectoryLock(run.output_dir) if run.accelerator.is_main_process else contextlib.nullcontext()
     with lock, SignalGuard() as signals:
         run.resume()
@@ -125,21 +128,21 @@ class _Run:
 
     def __init__(
         self,
-        model: ScratchGPTForCausalLM,
+        task: Task,
+        model: "PreTrainedModel | PeftModel",
         tokenizer: PreTrainedTokenizerBase,
-        train_rows: Rows,
-        eval_rows: Rows,
         arguments: TrainingArguments,
         accelerator: Accelerator,
         data_fingerprint: str,
     ) -> None:
-        self.arguments, self.tokenizer = arguments, tokenizer
-        self.train_rows, self.eval_rows = train_rows, eval_rows
+        self.task, self.arguments, self.tokenizer = task, arguments, tokenizer
         self.output_dir = Path(arguments.output_dir).absolute()
         self.accelerator, self.device = accelerator, accelerator.device
         self.bare_model = model
         self.num_parameters = sum(p.numel() for p in model.parameters())
-        self.flops_per_token = flops_per_token(model.config, self.num_parameters, _length(train_rows))
+        self.flops_per_token = flops_per_token(
+            cast(ScratchGPTConfig, model.config), self.num_parameters, row_length(task.train_rows)
+        )
 
         settings = configure_process(self.device)
         wanted = arguments.mixed_precision
@@ -171,7 +174,6 @@ class _Run:
         self.optimizers.replace(prepared)
         self.ema = EMA(self.model) if arguments.ema_decay else None
         self.loss = torch.compile(self._loss, dynamic=False) if arguments.compile else self._loss
-        self.byte_counts = token_byte_counts(tokenizer, model.config.vocab_size)
         self.finite = FiniteGuard(arguments.on_nonfinite)
         self.spikes = SpikeGuard(arguments.on_loss_spike)
         self.progress = Progress()
@@ -221,8 +223,7 @@ class _Run:
             checkpoint = Path(wanted)
             verify_checkpoint(checkpoint)
         state = load_training_state(checkpoint)
-        weights = type(self.bare_model).from_pretrained(checkpoint, dtype=torch.float32).state_dict()
-        self.accelerator.unwrap_model(self.model, keep_torch_compile=False).load_state_dict(weights)
+        load_weights(self.accelerator.unwrap_model(self.model, keep_torch_compile=False), checkpoint)
         self.optimizers.load_state_dict(state["optimizers"])
         if self.ema is not None:
             if state["ema"] is None:  # the run had none: the average begins with the restored weights
@@ -242,7 +243,7 @@ class _Run:
 
     def save(self) -> None:
         """Writes checkpoint-<step>; every process takes part, the first one writes."""
-        weights = self.accelerator.get_state_dict(self.model)
+        weights: Any = self.accelerator.get_state_dict(self.model)
         state = {
             "progress": asdict(self.progress),
             "optimizers": self.optimizers.state_dict(),
@@ -253,7 +254,7 @@ class _Run:
         }
 
         def write(directory: Path) -> None:
-            self._write_model(directory, weights)
+            write_model(self.bare_model, self.tokenizer, directory, weights)
             save_training_state(directory, state)
 
         if self.accelerator.is_main_process:
@@ -266,29 +267,29 @@ class _Run:
             )
         self.accelerator.wait_for_everyone()
 
-    def _write_model(self, directory: Path, weights: dict[str, Any]) -> None:
-        self.tokenizer.save_pretrained(directory)
-        self.bare_model.save_pretrained(directory, state_dict=weights)
-
     # One step
 
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None)
+
     def _loss(self, batch: Batch, num_targets: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
-            return self.model(**batch, num_items_in_batch=num_targets).loss
+        with self._autocast():
+            return self.task.loss(self.model, batch, num_targets)
 
     def step(self) -> tuple[float, float, int]:
-        """One optimizer step; returns loss, gradient norm and number of targets of the global batch."""
+        """One optimizer step; returns loss, gradient norm and number of tokens of the global batch."""
         arguments, accelerator = self.arguments, self.accelerator
         step, world = self.progress.step, accelerator.num_processes
         torch.manual_seed(_mix(arguments.seed, step, accelerator.process_index))
         micro, accumulation = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
-        indices = batch_indices(len(self.train_rows), step, micro * accumulation * world, arguments.seed)
+        indices = self.task.train_rows.indices(step, micro * accumulation * world, arguments.seed)
         mine = rank_slice(indices, accelerator.process_index, world)
         batches = [
-            {name: tensor.to(self.device) for name, tensor in self.train_rows.batch(part).items()}
+            {name: tensor.to(self.device) for name, tensor in self.task.train_rows.batch(part).items()}
             for part in np.split(mine, accumulation)
         ]
-        num_targets = self._total(torch.stack([(batch["shift_labels"] != -100).sum() for batch in batches]).sum())
+        counts = [torch.stack((self.task.num_targets(batch), _num_tokens(batch))) for batch in batches]
+        num_targets, num_tokens = self._total(torch.stack(counts).sum(0))
         # DDP averages the gradients of the processes; divided by this, their sum comes out.
         share = num_targets / world
         loss = torch.zeros((), device=self.device)
@@ -314,7 +315,7 @@ class _Run:
         self.optimizers.zero_grad()
         self.progress.step += 1
         self.progress.num_targets += int(num_targets)
-        return loss, grad_norm, int(num_targets)
+        return loss, grad_norm, int(num_tokens)
 
     # Looking at the model
 
@@ -322,41 +323,17 @@ class _Run:
         """Inside, the model has the moving average as its weights, where the run keeps one."""
         return self.ema.swapped_into(self.model) if self.ema is not None else contextlib.nullcontext()
 
-    def evaluate(self) -> LanguageModelResult:
-        arguments = self.arguments
-        max_rows = None
-        if arguments.eval_tokens is not None:
-            max_rows = max(1, arguments.eval_tokens // _length(self.eval_rows))
-        autocast = torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None)
-        with self._averaged(), autocast:
-            return evaluate_language_model(
-                self.model,
-                self.eval_rows,
-                self.byte_counts,
-                arguments.per_device_train_batch_size,
-                self.accelerator,
-                max_rows,
-            )
+    def evaluate(self) -> Evaluation:
+        with self._averaged(), self._autocast():
+            return self.task.evaluate(self.model, self.accelerator)
 
     @torch.no_grad()
     def sample(self) -> list[str]:
-        """Completions of `sample_prompts`, the same in every process; the seed makes them comparable over time."""
-        model, texts = self.accelerator.unwrap_model(self.model, keep_torch_compile=False), []
+        """The task's samples, the same in every process."""
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         model.eval()
         with self._averaged():
-            for prompt in self.arguments.sample_prompts:
-                torch.manual_seed(self.arguments.seed)
-                inputs = self.tokenizer(prompt, return_tensors="pt").to(self.device)
-                room = model.config.max_position_embeddings - inputs["input_ids"].shape[1]
-                ids = model.generate(
-                    **inputs,
-                    max_new_tokens=min(self.arguments.sample_tokens, room),
-                    do_sample=True,
-                    temperature=0.8,
-                    top_k=50,
-                )
-                texts.append(self.tokenizer.decode(ids[0], skip_special_tokens=True))
-        return texts
+            return self.task.samples(model)
 
     # The loop
 
@@ -366,18 +343,18 @@ class _Run:
         meter = Meter(self.output_dir, progress.step, arguments.max_steps, accelerator.is_main_process)
         roof = measure_roof(self.device, self.autocast_dtype or torch.float32) * accelerator.num_processes
         accelerator.init_trackers("scratchgpt")
-        targets, seconds, rate = 0, 0.0, None
-        result: LanguageModelResult | None = None
+        tokens, seconds, rate = 0, 0.0, None
+        result: Evaluation | None = None
         stopped = False
         while progress.step < arguments.max_steps and not stopped:
             started = time.perf_counter()
-            loss, grad_norm, num_targets = self.step()
+            loss, grad_norm, num_tokens = self.step()
             seconds += time.perf_counter() - started
-            targets += num_targets
+            tokens += num_tokens
             last = progress.step == arguments.max_steps
             values: dict[str, Any] = {}
             if progress.step % arguments.logging_steps == 0 or last:
-                rate, targets, seconds = targets / seconds, 0, 0.0
+                rate, tokens, seconds = tokens / seconds, 0, 0.0
                 values = {
                     "loss": loss,
                     "grad_norm": grad_norm,
@@ -393,10 +370,7 @@ class _Run:
                 samples = self.sample()
                 if samples:
                     values["samples"] = samples
-                meter.say(
-                    f"step {progress.step}: training loss {loss:.4f}, validation loss {result.loss:.4f}, perplexity "
-                    f"{result.perplexity:.2f}, {result.bits_per_byte:.4f} bits per byte ({result.num_tokens:,} tokens)"
-                )
+                meter.say(f"step {progress.step}: training loss {loss:.4f}, {result.summary()}")
                 for text in samples:
                     meter.say(f"    {text!r}")
                 if progress.best_loss is None or result.loss < progress.best_loss:
@@ -435,7 +409,7 @@ class _Run:
         assert isinstance(total, torch.Tensor)
         return total
 
-    def _finish(self, result: LanguageModelResult) -> None:
+    def _finish(self, result: Evaluation) -> None:
         """final/, results.json and the plots."""
         with self._averaged():
             final_weights: Any = self.accelerator.get_state_dict(self.model)
@@ -462,5 +436,7 @@ def _mix(*numbers: int) -> int:
     return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:8], "little") >> 1
 
 
-def _length(rows: Rows) -> int:
-    return rows.batch(np.zeros(1, dtype=np.int64))["input_ids"].shape[1]
+def _num_tokens(batch: Batch) -> torch.Tensor:
+    """Tokens that the model reads in `batch`, padding left out where a mask tells it."""
+    mask = batch.get("attention_mask")
+    return torch.tensor(batch["input_ids"].numel(), device=batch["input_ids"].device) if mask is None else mask.sum()

@@ -1,0 +1,109 @@
+"""What a model is trained for: the rows it reads, its loss, and how one sees how well it does.
+
+The loop knows steps, processes and checkpoints; a task knows what a batch means. `LanguageModelling` serves
+pretraining and instruction tuning; a recipe of another kind brings a class of its own with the same five names.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from ..data.packing import IGNORE_INDEX, Batch, Rows
+from ..evaluation.language_modelling import LanguageModelResult, evaluate_language_model, token_byte_counts
+from .arguments import TrainingArguments
+
+
+class Evaluation(Protocol):
+    """What an evaluation found."""
+
+    loss: float
+    """Decides which checkpoint is the best: lower is better."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every figure with the counts it was computed on, for metrics.jsonl and results.json."""
+        ...
+
+    def summary(self) -> str:
+        """The figures that one wants to see pass by, in a line."""
+        ...
+
+
+class Task(Protocol):
+    """What the loop asks of a task. `batch` is on the device of this process."""
+
+    train_rows: Rows
+
+    def num_targets(self, batch: Batch) -> torch.Tensor:
+        """How many losses the batch has, as a tensor without dimensions."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Batch, num_targets: torch.Tensor) -> torch.Tensor:
+        """The sum of the batch's losses divided by `num_targets`, which counts those of the whole global batch.
+
+        This, with the model's forward pass in it, is what torch.compile compiles.
+        """
+        ...
+
+    def evaluate(self, model: nn.Module, accelerator: Accelerator) -> Evaluation:
+        """Evaluates; every process calls it, each gets the result for all of the validation data."""
+        ...
+
+    def samples(self, model: Any) -> list[str]:
+        """What the model writes now; empty for a task that writes nothing."""
+        ...
+
+
+@dataclass
+class LanguageModelling:
+    """The next token: rows with `input_ids` and `shift_labels` [B, T].
+
+    Args:
+        eval_rows: the validation split; `arguments.eval_tokens` says how much of it.
+    """
+
+    train_rows: Rows
+    eval_rows: Rows
+    tokenizer: PreTrainedTokenizerBase
+    arguments: TrainingArguments
+
+    def num_targets(self, batch: Batch) -> torch.Tensor:
+        return (batch["shift_labels"] != IGNORE_INDEX).sum()
+
+    def loss(self, model: nn.Module, batch: Batch, num_targets: torch.Tensor) -> torch.Tensor:
+        return model(**batch, num_items_in_batch=num_targets).loss
+
+    def evaluate(self, model: nn.Module, accelerator: Accelerator) -> LanguageModelResult:
+        max_rows = None
+        if self.arguments.eval_tokens is not None:
+            max_rows = max(1, self.arguments.eval_tokens // row_length(self.eval_rows))
+        byte_counts = token_byte_counts(self.tokenizer, accelerator.unwrap_model(model).config.vocab_size)
+        return evaluate_language_model(
+            model, self.eval_rows, byte_counts, self.arguments.per_device_train_batch_size, accelerator, max_rows
+        )
+
+    def samples(self, model: Any) -> list[str]:
+        """Completions of `sample_prompts`; the seed makes them comparable over time."""
+        texts = []
+        for prompt in self.arguments.sample_prompts:
+            torch.manual_seed(self.arguments.seed)
+            inputs = self.tokenizer(prompt, return_tensors="pt").to(model.device)
+            room = model.config.max_position_embeddings - inputs["input_ids"].shape[1]
+            ids = model.generate(
+                **inputs,
+                max_new_tokens=min(self.arguments.sample_tokens, room),
+                do_sample=True,
+                temperature=0.8,
+                top_k=50,
+            )
+            texts.append(self.tokenizer.decode(ids[0], skip_special_tokens=True))
+        return texts
+
+
+def row_length(rows: Rows) -> int:
+    """Tokens in a row, padding included."""
+    return rows.batch(np.zeros(1, dtype=np.int64))["input_ids"].shape[1]
