@@ -1,6 +1,7 @@
 """Model directories: a model and its tokenizer, saved together or not at all, and checked against each other.
 
-A model is a whole one or a base under a peft adapter; then the directory is the adapter's, as peft writes it.
+A model is a whole one or a base under a peft adapter; then the directory is the adapter's, as peft writes it, and
+names its base.
 """
 
 import os
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, TypeGuard
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .fingerprints import write_base_reference
 from .staging import staged_directory
 
 if TYPE_CHECKING:
@@ -81,6 +83,8 @@ def write_model(
     """The files of `save_model`, into a directory that the caller has staged."""
     tokenizer.save_pretrained(directory)
     model.save_pretrained(os.fspath(directory), state_dict=state_dict)
+    if is_adapted(model):
+        write_base_reference(model, tokenizer, directory)
 
 
 def load_weights(model: "PreTrainedModel | PeftModel", directory: str | os.PathLike[str]) -> None:

@@ -1,0 +1,198 @@
+"""training/adapters.py: adapters beside a base that does not change, and on no other one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTTokenizer
+from scratchgpt.fingerprints import BASE_FILE, tokenizer_fingerprint, weights_fingerprint
+from scratchgpt.hub import load_weights, save_model
+from scratchgpt.tokenizers import BPETokenizer, to_transformers
+from scratchgpt.training.adapters import (
+    AdapterArguments,
+    add_adapter,
+    describe_parameters,
+    is_adapter,
+    load_adapter,
+    load_base,
+    merge_adapter,
+)
+
+TEXT = "What is the sum of two and two? The sum is four."
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> ScratchGPTTokenizer:
+    return to_transformers(BPETokenizer.train([TEXT] * 3, 280))
+
+
+def write_base(tokenizer: ScratchGPTTokenizer, directory: Path, preset: str = "modern", seed: int = 0) -> Path:
+    config = ScratchGPTConfig.from_preset(
+        preset, vocab_size=320, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=64,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.2,  # as far from uniform as a trained model
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    save_model(ScratchGPTForCausalLM(config), tokenizer, directory)
+    return directory
+
+
+def train(model: torch.nn.Module, ids: torch.Tensor, steps: int = 5) -> list[float]:
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    losses = []
+    for _ in range(steps):
+        loss = model.train()(input_ids=ids, labels=ids).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+@torch.no_grad()
+def logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    return model.eval()(input_ids=ids).logits
+
+
+SWITCHES = [
+    {},
+    {"use_dora": True},
+    {"use_rslora": True, "lora_r": 4, "lora_alpha": 4},
+    {"lora_targets": ["q_proj", "v_proj"], "train_role_tokens": False},
+]
+
+
+@pytest.mark.parametrize("preset", ["gpt2", "modern"])
+@pytest.mark.parametrize("switches", SWITCHES)
+def test_lora(tokenizer, preset: str, switches: dict[str, Any], tmp_path: Path) -> None:
+    base_dir = write_base(tokenizer, tmp_path / "base", preset)
+    ids = tokenizer(TEXT, return_tensors="pt")["input_ids"]
+    base = load_base(base_dir)
+    before = {name: weight.clone() for name, weight in base.state_dict().items()}
+    untrained = logits(base, ids)
+    roles = tokenizer.convert_tokens_to_ids(["<|user|>", "<|end|>"])
+    model = add_adapter(base, AdapterArguments(**switches), roles)
+    torch.testing.assert_close(logits(model, ids), untrained)
+    losses = train(model, ids)
+    assert losses[-1] < losses[0]
+    trained = logits(model, ids)
+    save_model(model, tokenizer, tmp_path / "adapter")
+
+    again, own_tokenizer = load_adapter(tmp_path / "adapter")
+    assert torch.equal(logits(again, ids), trained)
+    assert own_tokenizer.get_vocab() == tokenizer.get_vocab()
+    assert not any(parameter.requires_grad for parameter in again.parameters())
+    merged = merge_adapter(again)
+    assert type(merged) is ScratchGPTForCausalLM
+    torch.testing.assert_close(logits(merged, ids), trained, rtol=1e-5, atol=1e-5)
+    save_model(merged, tokenizer, tmp_path / "merged")
+    torch.testing.assert_close(logits(load_base(tmp_path / "merged"), ids), trained, rtol=1e-5, atol=1e-5)
+
+    # The base: bit for bit what it was, under the adapter and on the disk.
+    after = model.unload().state_dict()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+    assert all(torch.equal(load_base(base_dir).state_dict()[name], weight) for name, weight in before.items())
+    # And loading an adapter's weights into a fresh one is how a run resumes.
+    fresh = add_adapter(load_base(base_dir), AdapterArguments(**switches), roles)
+    load_weights(fresh, tmp_path / "adapter")
+    assert torch.equal(logits(fresh, ids), trained)
+
+
+def test_role_tokens_are_trained_along(tokenizer, tmp_path: Path) -> None:
+    base = load_base(write_base(tokenizer, tmp_path / "base"))
+    end = tokenizer.convert_tokens_to_ids("<|end|>")
+    before = base.get_input_embeddings().weight.clone()
+    ids = torch.tensor([[5, 6, end, 7]])
+    model = add_adapter(base, AdapterArguments(), [end])
+    train(model, ids)
+    merged = merge_adapter(model)
+    changed = (merged.get_input_embeddings().weight != before).any(dim=-1).nonzero().flatten().tolist()
+    assert changed == [end]
+    assert torch.equal(merged.get_output_embeddings().weight, merged.get_input_embeddings().weight)
+
+
+def test_an_adapter_is_refused_on_another_base(tokenizer, tmp_path: Path) -> None:
+    base_dir = write_base(tokenizer, tmp_path / "base")
+    other_dir = write_base(tokenizer, tmp_path / "other", seed=1)
+    save_model(add_adapter(load_base(base_dir), AdapterArguments()), tokenizer, tmp_path / "adapter")
+    assert is_adapter(tmp_path / "adapter")
+    assert not is_adapter(base_dir)
+    with pytest.raises(ValueError, match="weights had the SHA-256") as error:
+        load_adapter(tmp_path / "adapter", other_dir)
+    assert weights_fingerprint(base_dir) in str(error.value)
+    assert weights_fingerprint(other_dir) in str(error.value)
+    assert str(base_dir) in str(error.value)
+
+    copied = write_base(tokenizer, tmp_path / "copied")  # the same weights in another place are the same base
+    load_adapter(tmp_path / "adapter", copied)
+    strange = to_transformers(BPETokenizer.train([TEXT.upper()] * 3, 280))
+    strange.save_pretrained(copied)
+    with pytest.raises(ValueError, match="the tokenizer had the SHA-256") as error:
+        load_adapter(tmp_path / "adapter", copied)
+    assert tokenizer_fingerprint(tokenizer) in str(error.value)
+    assert tokenizer_fingerprint(strange) in str(error.value)
+    strange.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(ValueError, match="own tokenizer had the SHA-256"):
+        load_adapter(tmp_path / "adapter")
+
+
+def test_what_is_missing_is_said(tokenizer, tmp_path: Path) -> None:
+    base_dir = write_base(tokenizer, tmp_path / "base")
+    save_model(add_adapter(load_base(base_dir), AdapterArguments()), tokenizer, tmp_path / "adapter")
+    assert json.loads((tmp_path / "adapter" / BASE_FILE).read_text())["base"] == str(base_dir)
+    base_dir.rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match="--base"):
+        load_adapter(tmp_path / "adapter")
+    load_adapter(tmp_path / "adapter", tmp_path / "moved")
+    (tmp_path / "adapter" / BASE_FILE).unlink()
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_adapter(tmp_path / "adapter")
+    with pytest.raises(ValueError, match="Target modules"):
+        add_adapter(load_base(tmp_path / "moved"), AdapterArguments(lora_targets=["c_attn"]))
+
+
+def test_fingerprints_are_of_content(tokenizer, tmp_path: Path) -> None:
+    base_dir = write_base(tokenizer, tmp_path / "base")
+    sharded = tmp_path / "sharded"
+    load_base(base_dir).save_pretrained(sharded, max_shard_size="50KB")
+    assert len(list(sharded.glob("*.safetensors"))) > 1
+    assert weights_fingerprint(sharded) == weights_fingerprint(base_dir)
+    again = ScratchGPTTokenizer.from_pretrained(base_dir)
+    again([TEXT, "a"], padding=True, truncation=True, max_length=4)  # leaves a mark in the Rust tokenizer
+    again.chat_template = "{{ messages }}"
+    assert tokenizer_fingerprint(again) == tokenizer_fingerprint(tokenizer)
+
+
+def test_qlora(tokenizer, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    base_dir = write_base(tokenizer, tmp_path / "base")
+    ids = tokenizer(TEXT, return_tensors="pt")["input_ids"]
+    base = load_base(base_dir, four_bit=True)
+    full = load_base(base_dir)
+    packed = [m for m in base.modules() if type(m).__name__ == "Linear4bit"]
+    assert len(packed) == 2 * 7
+    assert all(m.weight.quant_state.quant_type == "nf4" and m.weight.quant_state.nested for m in packed)
+    assert base.get_memory_footprint() < full.get_memory_footprint()
+    before = [m.weight.data.clone() for m in packed]
+    model = add_adapter(base, AdapterArguments(tuning="qlora"), [tokenizer.convert_tokens_to_ids("<|end|>")])
+    assert "parameters are trained" in describe_parameters(model)
+    losses = train(model, ids, steps=8)
+    assert losses[-1] < losses[0] - 0.5
+    assert all(torch.equal(m.weight.data, weight) for m, weight in zip(packed, before, strict=True))
+    trained = logits(model, ids)
+    save_model(model, tokenizer, tmp_path / "adapter")
+    again, _ = load_adapter(tmp_path / "adapter", four_bit=True)
+    assert torch.equal(logits(again, ids), trained)
+    with pytest.raises(ValueError, match="full precision"):
+        merge_adapter(again)
+
+
+def test_share_and_memory(tokenizer, tmp_path: Path) -> None:
+    base = load_base(write_base(tokenizer, tmp_path / "base"))
+    total = sum(p.numel() for p in base.parameters())
+    assert describe_parameters(base).startswith(f"{total:,} of {total:,} parameters are trained (100.00%)")
+    adapted = describe_parameters(add_adapter(base, AdapterArguments(lora_r=1, lora_targets=["q_proj"])))
+    assert adapted.startswith(f"{2 * 2 * 64:,} of {total + 2 * 2 * 64:,} parameters")
