@@ -49,6 +49,7 @@ class TrainingArguments:
     )
     eval_tokens: int | None = option(None, "Evaluate on about so many tokens; default: the whole split.")
     early_stopping_patience: int | None = option(None, "Stop after so many evaluations without a better one.")
+    load_best_at_end: bool = option(False, "final/ has the best checkpoint's weights instead of the last step's.")
     sample_prompts: list[str] = option([], "Prompts that are completed at every evaluation.")
     sample_tokens: int = option(64, "New tokens per sample.")
 

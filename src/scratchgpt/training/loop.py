@@ -36,6 +36,7 @@ from ..hub import check_tokenizer, load_weights, save_model, write_model
 from ..performance import configure_process
 from .arguments import TrainingArguments
 from .checkpoints import (
+    PREFIX,
     OutputDirectoryLock,
     list_checkpoints,
     load_training_state,
@@ -241,6 +242,15 @@ class _Run:
         exact = f"not exact: {'; '.join(different)}" if different else "exact"
         self.accelerator.print(f"Resuming from {checkpoint.name} ({exact})")
 
+    def _load_best(self) -> None:
+        """The weights, and their average, of the best checkpoint; what else it holds stays as it is."""
+        checkpoint = self.output_dir / f"{PREFIX}{self.progress.best_step}"
+        verify_checkpoint(checkpoint)
+        load_weights(self.accelerator.unwrap_model(self.model, keep_torch_compile=False), checkpoint)
+        average = load_training_state(checkpoint)["ema"]
+        if self.ema is not None and average is not None:
+            self.ema.load_state_dict(average)
+
     def save(self) -> None:
         """Writes checkpoint-<step>; every process takes part, the first one writes."""
         weights: Any = self.accelerator.get_state_dict(self.model)
@@ -394,7 +404,10 @@ class _Run:
                 accelerator.print(f"Interrupted after step {progress.step}; go on with --resume_from_checkpoint true")
                 return False
         meter.close()
-        # The last step was evaluated; only a run that was resumed when it had finished has no result yet.
+        if arguments.load_best_at_end and progress.best_step not in (None, progress.step):
+            self._load_best()
+            result = None
+        # The last step was evaluated; no result is there after the line above, and for a run resumed when finished.
         self._finish(result or self.evaluate())
         accelerator.end_training()  # the last word: it takes the process group down
         return True
