@@ -187,12 +187,18 @@ def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 texts_strategy = st.lists(st.text("one tw,\nä", max_size=12), min_size=1, max_size=8).filter(any)
 
 
-def as_lists(rows: list[dict[str, torch.Tensor]]) -> list[dict[str, list[int]]]:
-    return [{name: values.tolist() for name, values in row.items()} for row in rows]
+def as_lists(batch: dict[str, torch.Tensor]) -> dict[str, list[list[int]]]:
+    return {name: values.tolist() for name, values in batch.items()}
 
 
 @settings(max_examples=100, deadline=None)
-@given(texts=texts_strategy, length=st.integers(1, LONGEST), masked=st.booleans(), world_size=st.integers(1, 3))
+@given(
+    texts=texts_strategy,
+    length=st.integers(1, LONGEST),
+    masked=st.booleans(),
+    world_size=st.integers(1, 3),
+    size=st.integers(1, 4),
+)
 def test_streamed_rows_are_the_packed_ones_and_resume_anywhere(
     tokenizer_dir: Path,
     tmp_path_factory: pytest.TempPathFactory,
@@ -200,30 +206,51 @@ def test_streamed_rows_are_the_packed_ones_and_resume_anywhere(
     length: int,
     masked: bool,
     world_size: int,
+    size: int,
 ) -> None:
     corpus = tokenize_corpus(texts, tokenizer_dir, tmp_path_factory.mktemp("cache"), progress=False)
     packed = PackedRows(corpus, length, masked)
-    whole = as_lists(list(StreamingRows(iter(texts), tokenizer_dir, length, masked)))
-    assert whole == as_lists([packed[i] for i in range(len(packed))])
 
-    streams = [StreamingRows(texts, tokenizer_dir, length, masked, rank, world_size) for rank in range(world_size)]
-    states, groups = [streams[0].state_dict()], []
-    for group in zip(*streams, strict=True):  # strict: all ranks have equally many
-        groups.append(as_lists(list(group)))
-        assert all(stream.state_dict() == streams[0].state_dict() for stream in streams)
+    def stream() -> StreamingRows:
+        return StreamingRows(lambda: iter(texts), tokenizer_dir, length, masked)
+
+    def expected(step: int, size: int) -> dict[str, list[list[int]]]:
+        return as_lists(packed.batch(np.arange(step * size, (step + 1) * size) % len(packed)))
+
+    # Two epochs and a bit, every process reading its part of a batch of `size` rows for each of them.
+    streams, size = [stream() for _ in range(world_size)], size * world_size
+    steps = 2 * len(packed) // size + 2
+    assert as_lists(streams[0].batch([0])) == as_lists(packed.batch([0]))  # before the first step: how rows look
+    states = []
+    for step in range(steps):
         states.append(streams[0].state_dict())
-    flat = list(itertools.chain(*groups))
-    assert flat[: len(whole)] == whole
-    assert len(flat) < len(whole) + world_size
-    assert all(label == -100 for row in flat[len(whole) :] for label in row["shift_labels"])
+        assert all(rows.state_dict() == states[-1] for rows in streams[1:])
+        parts = [
+            as_lists(rows.batch(rank_slice(rows.indices(step, size, 0), rank, world_size)))
+            for rank, rows in enumerate(streams)
+        ]
+        assert {name: [row for part in parts for row in part[name]] for name in parts[0]} == expected(step, size)
 
-    for done, state in enumerate(states):
-        state = json.loads(json.dumps(state))
-        # Whatever the world size was, the stream goes on at the row after.
-        rest = list(StreamingRows(iter(texts), tokenizer_dir, length, masked, state=state))
-        assert as_lists(rest) == whole[done * world_size :]
-        again = StreamingRows(texts, tokenizer_dir, length, masked, world_size - 1, world_size, state)
-        assert as_lists(list(again)) == [group[-1] for group in groups[done:]]
+    for step, state in enumerate(states):  # whatever the world size was
+        again = stream()
+        again.load_state_dict(json.loads(json.dumps(state)))
+        assert again.state_dict() == state
+        for later in range(step, steps):
+            assert as_lists(again.batch(again.indices(later, size, 0))) == expected(later, size)
+            assert again.state_dict() == (states[later + 1] if later + 1 < steps else streams[0].state_dict())
+
+
+def test_a_stream_goes_on_with_another_batch_size(tokenizer_dir: Path) -> None:
+    texts = [f"one two three {number}" for number in range(20)]
+    first, second = (StreamingRows(lambda: texts, tokenizer_dir, 4) for _ in range(2))
+    whole = first.batch(first.indices(0, 12, 0))["input_ids"]
+    second.indices(2, 4, 0)  # whose numbers say nothing: the stream begins where it begins
+    third = StreamingRows(lambda: texts, tokenizer_dir, 4)
+    third.load_state_dict(second.state_dict())
+    assert torch.equal(third.batch(third.indices(5, 3, 0))["input_ids"], whole[4:7])
+    assert torch.equal(third.batch(third.indices(6, 3, 0))["input_ids"], whole[7:10])
+    with pytest.raises(ValueError, match="row 15 has gone by, the next one is 18"):
+        third.indices(5, 3, 0)
 
 
 def test_endless_streams_are_read_as_needed(tokenizer_dir: Path) -> None:
@@ -235,24 +262,33 @@ def test_endless_streams_are_read_as_needed(tokenizer_dir: Path) -> None:
             read += 1
             yield "one two three " * read
 
-    rows = list(itertools.islice(StreamingRows(texts(), tokenizer_dir, 16, mask_documents=True), 5))
-    assert [row["input_ids"].shape for row in rows] == [(16,)] * 5
-    assert read < 20
+    rows = StreamingRows(texts, tokenizer_dir, 16, mask_documents=True)
+    assert rows.batch(rows.indices(0, 5, 0))["input_ids"].shape == (5, 16)
+    assert read == StreamingRows.CHUNK
+    for step in range(1, 1000):
+        rows.batch(rows.indices(step, 5, 0))
+    assert len(rows._windows) == 5  # what has gone by is not kept
 
 
 def test_stream_errors(tokenizer_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="stream is empty"):
-        list(StreamingRows([], tokenizer_dir, 4))
+    def read(texts: list[str], **place: int) -> None:
+        rows = StreamingRows(lambda: texts, tokenizer_dir, 4)
+        rows.load_state_dict({"epoch": 0, "documents": 0, "tokens": 0} | place)
+        rows.batch(rows.indices(0, 1, 0))
+
+    for nothing in ([], [""]):
+        with pytest.raises(ValueError, match="stream is empty"):
+            read(nothing)
     with pytest.raises(ValueError, match="ends before document 3"):
-        list(StreamingRows(["one"], tokenizer_dir, 4, state={"documents": 3, "tokens": 0}))
+        read(["one"], documents=3)
     with pytest.raises(ValueError, match="document 0 is shorter"):
-        list(StreamingRows(["one"], tokenizer_dir, 4, state={"documents": 0, "tokens": 50}))
+        read(["one"], tokens=50)
     with pytest.raises(ValueError, match="document 1 is not valid Unicode"):
-        list(StreamingRows(["one", "\ud800"], tokenizer_dir, 4))
+        read(["one", "\ud800"])
     with pytest.raises(ValueError, match="context_length must be at least 1"):
-        StreamingRows(["one"], tokenizer_dir, 0)
+        StreamingRows(lambda: ["one"], tokenizer_dir, 0)
     with pytest.raises(ValueError, match="give the directory of a saved tokenizer"):
-        StreamingRows(["one"], tmp_path, 4)
+        StreamingRows(lambda: ["one"], tmp_path, 4)
 
 
 def test_row_errors() -> None:

@@ -21,16 +21,17 @@ with; at -100 it would never be trained. It also keeps losses with and without t
 
 `SlidingWindows` lets rows overlap. `StreamingRows` makes the rows of `PackedRows` from texts as they arrive.
 
-The order of rows is a permutation for each epoch, drawn from (seed, epoch) alone. The rows of a step follow from the
-step's number, for all processes together; each takes its part. So there is no state to save, a run resumes anywhere
-without replay, and two processes see the rows that one would with the same global batch.
+The order of rows is a permutation for each epoch, drawn from (seed, epoch) alone; that of a stream is its own. The
+rows of a step follow from the step's number, for all processes together; each takes its part. So there is no state to
+save (but the place in a stream), a run resumes anywhere without replay, and two processes see the rows that one would
+with the same global batch.
 
 Shapes: B rows of a batch, T tokens of a row (`context_length`).
 """
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Protocol
@@ -44,11 +45,12 @@ IGNORE_INDEX = -100
 
 Batch = dict[str, torch.Tensor]
 
+Window = tuple[np.ndarray, dict[str, int]]
+"""The T + 1 tokens of a streamed row, fewer at the end of the texts, and the state after it."""
+
 
 class Rows(Protocol):
-    """Rows by number: what training and evaluation read."""
-
-    def __len__(self) -> int: ...
+    """Rows by number: what training reads."""
 
     def indices(self, step: int, global_batch_size: int, seed: int) -> np.ndarray:
         """Numbers [global_batch_size] of the rows that step `step` reads, in all processes together; a function of
@@ -58,6 +60,12 @@ class Rows(Protocol):
     def batch(self, indices: np.ndarray) -> Batch:
         """Tensors [B, T]: `input_ids`, and what else the model and the loss take."""
         ...
+
+
+class CountedRows(Rows, Protocol):
+    """Rows that have an end: what an evaluation reads."""
+
+    def __len__(self) -> int: ...
 
 
 class SlidingWindows:
@@ -203,83 +211,114 @@ def rank_slice(indices: np.ndarray, rank: int, world_size: int) -> np.ndarray:
 class StreamingRows:
     """The rows of `PackedRows`, made from texts as they arrive, in their order: for what does not fit on a disk.
 
-    Every process reads and tokenises the whole stream and takes every `world_size`-th row, row k being that of rank
-    k mod world_size. All yield equally many: where the stream ends within such a group, the ranks left over yield a
-    row without targets. (Average the loss over the targets of all processes, not over each one's own.)
+    Rows are numbered from the beginning of the run. Where the texts end they begin anew, and so does the packing.
+    Every process reads and tokenises all of them, and takes its part of the rows.
 
-    The stream is read once; for another epoch make another object. To resume, give `state_dict()` of an earlier run
-    and the same texts from their beginning: the documents before are read and skipped, not tokenised. The state holds
-    for all ranks, and for another world size too.
+    These rows have a state: the place in the stream where the next step's rows begin, the same in all processes. To
+    go on from it, the documents before are read and skipped, not tokenised. It holds for any number of processes and
+    any batch size.
 
     Args:
-        texts: documents; read once, from the beginning, by each `iter`.
+        texts: opens the documents; called each time they are to be read from their beginning.
         tokenizer_dir: of a saved tokenizer.
-        state: {"documents": how many are wholly used, "tokens": how many of the next one are}.
 
     Raises:
-        ValueError: for a tokenizer that cannot be read; while iterating, for a stream without texts, and for one that
-            is not that of the state.
+        ValueError: for a tokenizer that cannot be read; while reading, for a stream without text, and for one that is
+            not that of the state.
     """
+
+    CHUNK = 64
+    """Documents that are tokenised together."""
 
     def __init__(
         self,
-        texts: Iterable[str],
+        texts: Callable[[], Iterable[str]],
         tokenizer_dir: str | os.PathLike[str],
         context_length: int,
         mask_documents: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
-        state: dict[str, int] | None = None,
     ) -> None:
-        assert 0 <= rank < world_size, f"rank {rank} of {world_size}"
         if context_length < 1:
             raise ValueError(f"context_length must be at least 1, got {context_length}")
         self.texts, self.encoder = texts, Encoder.load(tokenizer_dir)
         self.context_length, self.mask_documents = context_length, mask_documents
-        self.rank, self.world_size = rank, world_size
-        self._state = {"documents": 0, "tokens": 0} if state is None else dict(state)
+        self.load_state_dict({"epoch": 0, "documents": 0, "tokens": 0})
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """The next `indices`, whatever their numbers, are of the rows that begin at `state`."""
+        self._windows: deque[Window] = deque()
+        """Rows that are read and not yet done with."""
+        self._first: int | None = None
+        """The number of the first of them, or of the next one; None until `indices` says it."""
+        self._count = 0
+        """How many rows the last `indices` were."""
+        self._state = dict(state)
+        """Where row `_first` begins."""
+        self._stream = self._read_windows(**state)
 
     def state_dict(self) -> dict[str, int]:
-        """Where the row after the last one yielded begins; the same on all ranks."""
-        return dict(self._state)
+        """Where the rows begin that follow those of the last `indices`: how often the texts were read to their end,
+        how many of the documents since are wholly used, and how many tokens of the next one."""
+        return dict(self._window(self._count - 1)[1] if self._count else self._state)
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Rows as of `PackedRows`, each tensor [T]."""
-        windows = self._windows()
-        while group := list(islice(windows, self.world_size)):
-            window, _ = group[min(self.rank, len(group) - 1)]
-            if self.rank >= len(group):
-                window = window[:1]  # a token without a next one: no targets
-            _, self._state = group[-1]
-            padded_BT = np.full((1, self.context_length + 1), self.encoder.eos_token_id, dtype=np.int64)
-            padded_BT[0, : len(window)] = window
-            rows = make_rows(padded_BT, np.array([len(window)]), self.encoder.eos_token_id, self.mask_documents)
-            yield {name: values[0] for name, values in rows.items()}
+    def indices(self, step: int, global_batch_size: int, seed: int) -> np.ndarray:
+        """The rows after those of the last call, which are forgotten. There is no other order: `seed` is not used.
 
-    def _windows(self) -> Iterator[tuple[np.ndarray, dict[str, int]]]:
-        """The T + 1 tokens of each row, fewer at the end, and the state after it."""
-        documents, used = self._state["documents"], self._state["tokens"]
-        skip, length = used, self.context_length
-        texts = iter(self.texts)
-        if sum(1 for _ in islice(texts, documents)) < documents:
-            raise ValueError(f"the stream ends before document {documents}, where the state is: it is not the same")
-        lengths: deque[int] = deque()  # of the documents from `documents` on that have been read
-        buffer = np.empty(0, dtype=self.encoder.dtype)
-        number = documents
-        for number, text in enumerate(texts, start=documents + 1):
-            ids, _, _ = self.encoder.encode_chunk(number - 1, [text])
-            if skip >= len(ids):
-                raise ValueError(f"document {number - 1} is shorter than where the state is in it: it is not the same")
-            lengths.append(len(ids))
-            buffer, skip = np.concatenate([buffer, ids[skip:]]), 0
-            while len(buffer) > length:
-                window, buffer = buffer[: length + 1], buffer[length:]
-                used += length
-                while used >= lengths[0]:
-                    used -= lengths.popleft()
-                    documents += 1
-                yield window, {"documents": documents, "tokens": used}
-        if number == 0:
-            raise ValueError("the stream is empty: there is no text in it; check the data set and its column")
-        if len(buffer) > 1:
-            yield buffer, {"documents": number, "tokens": 0}
+        Raises:
+            ValueError: for a step that has gone by.
+        """
+        first = step * global_batch_size
+        done = 0 if self._first is None else first - self._first
+        if done < 0:
+            raise ValueError(f"a stream is read in its order: row {first} has gone by, the next one is {self._first}")
+        for _ in range(done):
+            self._state = self._window(0)[1]
+            self._windows.popleft()
+        self._first, self._count = first, global_batch_size
+        return np.arange(first, first + global_batch_size)
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
+        """Rows as of `PackedRows.batch`: those of the last `indices`, or the first ones where there were none."""
+        first = self._first or 0
+        windows = [self._window(int(index) - first)[0] for index in indices]
+        padded_BT = np.full((len(windows), self.context_length + 1), self.encoder.eos_token_id, dtype=np.int64)
+        for row, window in zip(padded_BT, windows, strict=True):
+            row[: len(window)] = window
+        lengths_B = np.array([len(window) for window in windows])
+        return make_rows(padded_BT, lengths_B, self.encoder.eos_token_id, self.mask_documents)
+
+    def _window(self, index: int) -> Window:
+        while len(self._windows) <= index:
+            self._windows.append(next(self._stream))
+        return self._windows[index]
+
+    def _read_windows(self, epoch: int, documents: int, tokens: int) -> Iterator[Window]:
+        """Rows without end, from the given place on."""
+        length = self.context_length
+        while True:
+            texts, beginning = iter(self.texts()), documents == tokens == 0
+            if sum(1 for _ in islice(texts, documents)) < documents:
+                raise ValueError(
+                    f"the stream ends before document {documents}, where the state is: it is not the same"
+                )
+            buffer, number, skip = np.empty(0, dtype=self.encoder.dtype), documents, tokens
+            lengths: deque[int] = deque()  # of the documents from `documents` on that have been read
+            while chunk := list(islice(texts, self.CHUNK)):
+                ids, chunk_lengths, _ = self.encoder.encode_chunk(number, chunk)
+                number += len(chunk)
+                lengths.extend(chunk_lengths.tolist())
+                if skip >= lengths[0]:
+                    raise ValueError(f"document {documents} is shorter than where the state is in it: not the same")
+                buffer, skip = np.concatenate([buffer, ids[skip:]]), 0
+                while len(buffer) > length:
+                    window, buffer = buffer[: length + 1], buffer[length:]
+                    tokens += length
+                    while tokens >= lengths[0]:
+                        tokens -= lengths.popleft()
+                        documents += 1
+                    yield window, {"epoch": epoch, "documents": documents, "tokens": tokens}
+                    beginning = False
+            epoch, documents, tokens = epoch + 1, 0, 0
+            if len(buffer) > 1:
+                yield buffer, {"epoch": epoch, "documents": 0, "tokens": 0}
+            elif beginning:
+                raise ValueError("the stream is empty: there is no text in it; check the data set and its column")

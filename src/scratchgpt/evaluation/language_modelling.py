@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from transformers import PreTrainedTokenizerBase
 
-from ..data.packing import Rows
+from ..data.packing import CountedRows
 
 
 @dataclass
@@ -58,7 +58,7 @@ def token_byte_counts(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> to
 @torch.no_grad()
 def evaluate_language_model(
     model: torch.nn.Module,
-    rows: Rows,
+    rows: CountedRows,
     byte_counts: torch.Tensor,
     batch_size: int,
     accelerator: Accelerator,

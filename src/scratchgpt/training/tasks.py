@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from ..data.packing import IGNORE_INDEX, Batch, Rows
+from ..data.packing import IGNORE_INDEX, Batch, CountedRows, Rows
 from ..evaluation.language_modelling import LanguageModelResult, evaluate_language_model, token_byte_counts
 from .arguments import TrainingArguments
 
@@ -67,7 +67,7 @@ class LanguageModelling:
     """
 
     train_rows: Rows
-    eval_rows: Rows
+    eval_rows: CountedRows
     tokenizer: PreTrainedTokenizerBase
     arguments: TrainingArguments
 
