@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+TRACKERS = ("tensorboard", "wandb", "trackio")
+
 
 def option(default: Any, help: str) -> Any:
     """A dataclass field with a default and the help text of `--help`."""
@@ -57,12 +59,15 @@ class TrainingArguments:
     save_total_limit: int = option(2, "Checkpoints kept beside the best one.")
     on_nonfinite: Literal["stop", "skip"] = option("stop", "What to do when loss or gradient is not finite.")
     on_loss_spike: Literal["warn", "skip", "stop"] = option("warn", "What to do when the loss jumps far up.")
-    report_to: list[str] = option([], "Trackers: tensorboard, wandb, trackio.")
+    report_to: list[str] = option([], f"Trackers: {', '.join(TRACKERS)}.")
 
     def __post_init__(self) -> None:
         for name in ("max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "logging_steps",
                      "eval_steps", "save_steps", "save_total_limit"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+        unknown = [name for name in self.report_to if name not in TRACKERS]
+        if unknown:
+            raise ValueError(f"report_to={unknown[0]} is no tracker: choose from {', '.join(TRACKERS)}")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay={self.ema_decay} must lie between 0 and 1, e.g. 0.999")

@@ -10,9 +10,9 @@ optimizer's state and the step number to do, bit for bit, what it would have don
         clip, set the learning rate, step, move the average of the weights
         log, evaluate and save where it is time
 
-Accelerate owns devices and processes (DDP). The loss is divided by the number of targets in the global batch,
+Accelerate owns devices and processes (DDP, FSDP2). The loss is divided by the number of targets in the global batch,
 so neither the number of processes nor that of micro-batches changes it. What the rows, the loss and an evaluation
-are is the task's business (`tasks`).
+are is the task's business (`tasks`); what a checkpoint holds stands in `resuming`.
 """
 
 import contextlib
@@ -20,34 +20,26 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin, PartialState
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from ..configuration_scratchgpt import ScratchGPTConfig
 from ..data.packing import Batch, rank_slice
-from ..hub import check_tokenizer, load_weights, save_model, write_model
+from ..hub import check_tokenizer, save_model
 from ..performance import configure_process
 from .arguments import TrainingArguments
-from .checkpoints import (
-    PREFIX,
-    OutputDirectoryLock,
-    list_checkpoints,
-    load_training_state,
-    newest_valid_checkpoint,
-    save_checkpoint,
-    save_training_state,
-    verify_checkpoint,
-)
+from .checkpoints import PREFIX, OutputDirectoryLock, verify_checkpoint
 from .guards import FiniteGuard, SignalGuard, SpikeGuard
 from .meters import Meter, flops_per_token, measure_roof, peak_memory_mb, plot_metrics
 from .optimizers import EMA, build_optimizers
+from .resuming import RunState, find_checkpoint, model_writer
 from .schedules import check_schedule, learning_rate
 from .tasks import Evaluation, Task, row_length
 
@@ -55,26 +47,12 @@ if TYPE_CHECKING:
     from peft import PeftModel  # heavy to import, and only adapters need it
 
 
-@dataclass
-class Progress:
-    """What changes from step to step besides weights and optimizer; saved with every checkpoint."""
-
-    step: int = 0
-    """Optimizer steps done."""
-    num_targets: int = 0
-    """Losses so far: in a language model, tokens that were predicted."""
-    best_loss: float | None = None
-    """Lowest validation loss so far, and its step."""
-    best_step: int | None = None
-    evaluations_since_best: int = 0
-
-
 def build_accelerator(arguments: TrainingArguments) -> Accelerator:
     """Accelerate for this process, as `accelerate launch`, `torchrun` or plain `python` started it.
 
     Raises:
         ValueError: where accelerate did not notice the processes that were started (each would train on its own), and
-            for sharded training.
+            for sharding by FSDP1.
     """
     started = int(os.environ.get("WORLD_SIZE", "1"))
     trackers: list[Any] = list(arguments.report_to)
@@ -86,8 +64,13 @@ def build_accelerator(arguments: TrainingArguments) -> Accelerator:
     )
     if accelerator.num_processes != started:
         raise ValueError(f"{started} processes were started, but accelerate sees {accelerator.num_processes}")
-    if os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
-        raise ValueError("sharded training (FSDP) is not supported yet: launch with recipes/accelerate/ddp.yaml")
+    if started > 1 and os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
+        if accelerator.distributed_type == DistributedType.MULTI_CPU:
+            # accelerate turns FSDP on for accelerators only, and takes it for DDP elsewhere, without saying so.
+            accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin()
+            accelerator.state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
+        if not accelerator.is_fsdp2:
+            raise ValueError("sharded training is FSDP2: launch with recipes/accelerate/fsdp2.yaml")
     return accelerator
 
 
@@ -139,7 +122,6 @@ class _Run:
         self.task, self.arguments, self.tokenizer = task, arguments, tokenizer
         self.output_dir = Path(arguments.output_dir).absolute()
         self.accelerator, self.device = accelerator, accelerator.device
-        self.bare_model = model
         self.num_parameters = sum(p.numel() for p in model.parameters())
         self.flops_per_token = flops_per_token(
             cast(ScratchGPTConfig, model.config), self.num_parameters, row_length(task.train_rows)
@@ -171,17 +153,15 @@ class _Run:
             "final": arguments.min_lr_ratio,
         }
         check_schedule(**self.schedule)
-        self.model, *prepared = self.accelerator.prepare(model, *self.optimizers.optimizers)
+        writer = model_writer(model, accelerator)
+        self.model, *prepared = accelerator.prepare(model, *self.optimizers.optimizers)
         self.optimizers.replace(prepared)
-        self.ema = EMA(self.model) if arguments.ema_decay else None
         self.loss = torch.compile(self._loss, dynamic=False) if arguments.compile else self._loss
-        self.finite = FiniteGuard(arguments.on_nonfinite)
-        self.spikes = SpikeGuard(arguments.on_loss_spike)
-        self.progress = Progress()
-        self.identity = {
+        identity = {
             "data": data_fingerprint,
             "model": hashlib.sha256(model.config.to_json_string().encode()).hexdigest(),
-            "world_size": self.accelerator.num_processes,
+            "world_size": accelerator.num_processes,
+            "sharded": any(isinstance(parameter, DTensor) for parameter in self.model.parameters()),
             "mixed_precision": str(self.autocast_dtype),
             "torch": str(torch.__version__),
             **{
@@ -195,87 +175,26 @@ class _Run:
             },
         }  # fmt: skip
 
-    # Resuming and saving
+        self.state = RunState(
+            accelerator,
+            self.model,
+            writer,
+            tokenizer,
+            self.optimizers,
+            EMA(self.model) if arguments.ema_decay else None,
+            FiniteGuard(arguments.on_nonfinite),
+            SpikeGuard(arguments.on_loss_spike),
+            task.train_rows,
+            identity,
+        )
 
     def resume(self) -> None:
-        """Restores the checkpoint that was asked for, if any; refuses to run over checkpoints that were not."""
-        wanted = self.arguments.resume_from_checkpoint
-        checkpoint: Path | None = None
-        if wanted is None:
-            if list_checkpoints(self.output_dir):
-                raise ValueError(
-                    f"{self.output_dir} holds checkpoints of an earlier run: go on with "
-                    "--resume_from_checkpoint true, or give another output_dir"
-                )
-            return
-        if wanted.lower() == "true":
-            checkpoint, skipped = newest_valid_checkpoint(self.output_dir)
-            for path, reason in skipped:
-                self.accelerator.print(f"Skipping the broken {path.name}: {reason}")
-            if checkpoint is None and skipped:
-                raise ValueError(
-                    f"every checkpoint in {self.output_dir} is broken: nothing is left to resume from; start anew in "
-                    "another output_dir"
-                )
-            if checkpoint is None:
-                self.accelerator.print(f"No checkpoint to resume from in {self.output_dir}: starting anew")
-                return
-        else:
-            checkpoint = Path(wanted)
-            verify_checkpoint(checkpoint)
-        state = load_training_state(checkpoint)
-        load_weights(self.accelerator.unwrap_model(self.model, keep_torch_compile=False), checkpoint)
-        self.optimizers.load_state_dict(state["optimizers"])
-        if self.ema is not None:
-            if state["ema"] is None:  # the run had none: the average begins with the restored weights
-                self.ema = EMA(self.model)
-            else:
-                self.ema.load_state_dict(state["ema"])
-        self.finite.load_state_dict(state["finite"])
-        self.spikes.load_state_dict(state["spikes"])
-        self.progress = Progress(**state["progress"])
-        different = [
-            f"{name} was {state['identity'].get(name)}, is {value}"
-            for name, value in self.identity.items()
-            if state["identity"].get(name) != value
-        ]
-        exact = f"not exact: {'; '.join(different)}" if different else "exact"
-        self.accelerator.print(f"Resuming from {checkpoint.name} ({exact})")
-
-    def _load_best(self) -> None:
-        """The weights, and their average, of the best checkpoint; what else it holds stays as it is."""
-        checkpoint = self.output_dir / f"{PREFIX}{self.progress.best_step}"
-        verify_checkpoint(checkpoint)
-        load_weights(self.accelerator.unwrap_model(self.model, keep_torch_compile=False), checkpoint)
-        average = load_training_state(checkpoint)["ema"]
-        if self.ema is not None and average is not None:
-            self.ema.load_state_dict(average)
-
-    def save(self) -> None:
-        """Writes checkpoint-<step>; every process takes part, the first one writes."""
-        weights: Any = self.accelerator.get_state_dict(self.model)
-        state = {
-            "progress": asdict(self.progress),
-            "optimizers": self.optimizers.state_dict(),
-            "ema": self.ema.state_dict() if self.ema is not None else None,
-            "finite": self.finite.state_dict(),
-            "spikes": self.spikes.state_dict(),
-            "identity": self.identity,
-        }
-
-        def write(directory: Path) -> None:
-            write_model(self.bare_model, self.tokenizer, directory, weights)
-            save_training_state(directory, state)
-
-        if self.accelerator.is_main_process:
-            save_checkpoint(
-                self.output_dir,
-                self.progress.step,
-                write,
-                save_total_limit=self.arguments.save_total_limit,
-                best_step=self.progress.best_step,
-            )
-        self.accelerator.wait_for_everyone()
+        """Goes on from the checkpoint that was asked for, if any."""
+        say = self.accelerator.print
+        checkpoint = find_checkpoint(self.arguments.resume_from_checkpoint, self.output_dir, say)
+        if checkpoint is not None:
+            different = self.state.restore(checkpoint)
+            say(f"Resuming from {checkpoint.name} ({'not exact: ' + '; '.join(different) if different else 'exact'})")
 
     # One step
 
@@ -289,7 +208,7 @@ class _Run:
     def step(self) -> tuple[float, float, int]:
         """One optimizer step; returns loss, gradient norm and number of tokens of the global batch."""
         arguments, accelerator = self.arguments, self.accelerator
-        step, world = self.progress.step, accelerator.num_processes
+        step, world = self.state.progress.step, accelerator.num_processes
         torch.manual_seed(_mix(arguments.seed, step, accelerator.process_index))
         micro, accumulation = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
         indices = self.task.train_rows.indices(step, micro * accumulation * world, arguments.seed)
@@ -300,7 +219,7 @@ class _Run:
         ]
         counts = [torch.stack((self.task.num_targets(batch), _num_tokens(batch))) for batch in batches]
         num_targets, num_tokens = self._total(torch.stack(counts).sum(0))
-        # DDP averages the gradients of the processes; divided by this, their sum comes out.
+        # DDP and FSDP average the gradients of the processes; divided by this, their sum comes out.
         share = num_targets / world
         loss = torch.zeros((), device=self.device)
         self.model.train()
@@ -315,23 +234,23 @@ class _Run:
         assert norm is not None
         grad_norm = norm.item()
         rows = f"rows {mine.tolist()} of process {accelerator.process_index}"
-        if self.finite.allows(loss, grad_norm, step, rows) and self.spikes.allows(loss, step, rows):
+        if self.state.finite.allows(loss, grad_norm, step, rows) and self.state.spikes.allows(loss, step, rows):
             self.optimizers.set_learning_rate(learning_rate(step, **self.schedule))
             self.optimizers.step()
-            if self.ema is not None:
+            if self.state.ema is not None:
                 assert arguments.ema_decay is not None
                 # Early on the average is young: it must not remember the random weights it began with.
-                self.ema.update(self.model, min(arguments.ema_decay, (1 + step) / (10 + step)))
+                self.state.ema.update(self.model, min(arguments.ema_decay, (1 + step) / (10 + step)))
         self.optimizers.zero_grad()
-        self.progress.step += 1
-        self.progress.num_targets += int(num_targets)
+        self.state.progress.step += 1
+        self.state.progress.num_targets += int(num_targets)
         return loss, grad_norm, int(num_tokens)
 
     # Looking at the model
 
     def _averaged(self) -> contextlib.AbstractContextManager[None]:
         """Inside, the model has the moving average as its weights, where the run keeps one."""
-        return self.ema.swapped_into(self.model) if self.ema is not None else contextlib.nullcontext()
+        return self.state.ema.swapped_into(self.model) if self.state.ema is not None else contextlib.nullcontext()
 
     def evaluate(self) -> Evaluation:
         with self._averaged(), self._autocast():
@@ -349,7 +268,7 @@ class _Run:
 
     def train(self, signals: SignalGuard) -> bool:
         """Steps until `max_steps`, early stopping or a signal. Returns whether the run is finished."""
-        arguments, accelerator, progress = self.arguments, self.accelerator, self.progress
+        arguments, accelerator, progress = self.arguments, self.accelerator, self.state.progress
         meter = Meter(self.output_dir, progress.step, arguments.max_steps, accelerator.is_main_process)
         roof = measure_roof(self.device, self.autocast_dtype or torch.float32) * accelerator.num_processes
         accelerator.init_trackers("scratchgpt")
@@ -398,14 +317,16 @@ class _Run:
             interrupted = self._anywhere(signals.received is not None)
             is_best = progress.best_step == progress.step
             if progress.step % arguments.save_steps == 0 or last or stopped or interrupted or is_best:
-                self.save()
+                self.state.save(self.output_dir, arguments.save_total_limit)
             if interrupted and not last:
                 meter.close()
                 accelerator.print(f"Interrupted after step {progress.step}; go on with --resume_from_checkpoint true")
                 return False
         meter.close()
         if arguments.load_best_at_end and progress.best_step not in (None, progress.step):
-            self._load_best()
+            best = self.output_dir / f"{PREFIX}{progress.best_step}"
+            verify_checkpoint(best)
+            self.state.restore_weights(best)
             result = None
         # The last step was evaluated; no result is there after the line above, and for a run resumed when finished.
         self._finish(result or self.evaluate())
@@ -425,19 +346,19 @@ class _Run:
     def _finish(self, result: Evaluation) -> None:
         """final/, results.json and the plots."""
         with self._averaged():
-            final_weights: Any = self.accelerator.get_state_dict(self.model)
+            weights = self.state.weights()
             if self.accelerator.is_main_process:
-                save_model(self.bare_model, self.tokenizer, self.output_dir / "final", True, state_dict=final_weights)
+                save_model(self.state.writer, self.tokenizer, self.output_dir / "final", True, state_dict=weights)
         if self.accelerator.is_main_process:
             results = {
                 "final": result.as_dict(),
-                "best": {"loss": self.progress.best_loss, "step": self.progress.best_step},
-                "steps": self.progress.step,
-                "num_targets": self.progress.num_targets,
+                "best": {"loss": self.state.progress.best_loss, "step": self.state.progress.best_step},
+                "steps": self.state.progress.step,
+                "num_targets": self.state.progress.num_targets,
                 "num_parameters": self.num_parameters,
-                "skipped_steps": self.finite.skipped,
-                "loss_spikes": self.spikes.spikes,
-                "identity": self.identity,
+                "skipped_steps": self.state.finite.skipped,
+                "loss_spikes": self.state.spikes.spikes,
+                "identity": self.state.identity,
             }
             (self.output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
             plot_metrics(self.output_dir)

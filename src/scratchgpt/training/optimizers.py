@@ -73,7 +73,7 @@ class Optimizers:
         """
         return {
             str(i): {
-                name: {key: _whole(value) for key, value in optimizer.state.get(parameter, {}).items()}
+                name: {key: gathered(value) for key, value in optimizer.state.get(parameter, {}).items()}
                 for name, parameter in _named_parameters(optimizer)
             }
             for i, optimizer in enumerate(self.optimizers)
@@ -100,7 +100,7 @@ class Optimizers:
                 )
             # Through torch's own loading, which knows the device that each value belongs on.
             by_index = {
-                index: {key: _like(parameter, value) for key, value in saved[name].items()}
+                index: {key: sharded_like(parameter, value) for key, value in saved[name].items()}
                 for index, (name, parameter) in enumerate(parameters)
                 if saved[name]
             }
@@ -226,7 +226,7 @@ class EMA:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """{parameter's name: average}; sharded ones are put together. Under FSDP2 every process must call this."""
-        return {name: _whole(average) for name, average in self.averages.items()}
+        return {name: gathered(average) for name, average in self.averages.items()}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Restores exactly what `state_dict` gave.
@@ -241,7 +241,7 @@ class EMA:
                 "resume with the model that the run was started with"
             )
         for name, average in self.averages.items():
-            average.copy_(_like(average, state[name]))
+            average.copy_(sharded_like(average, state[name]))
 
 
 def _trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
@@ -261,11 +261,12 @@ def _named_parameters(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, t
         yield from zip(group["param_names"], group["params"], strict=True)
 
 
-def _whole(value: Any) -> Any:
-    return value.full_tensor() if isinstance(value, DTensor) else value
+def gathered(value: Any) -> Any:
+    """A tensor put together on the CPU, if it is sharded; every process must call this. Anything else as it is."""
+    return value.full_tensor().cpu() if isinstance(value, DTensor) else value
 
 
-def _like(parameter: torch.Tensor, value: Any) -> Any:
+def sharded_like(parameter: torch.Tensor, value: Any) -> Any:
     """A value of a saved state, sharded as its parameter is, in memory of its own."""
     if not isinstance(value, torch.Tensor):
         return value
