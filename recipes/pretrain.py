@@ -2,7 +2,8 @@
 
     python recipes/pretrain.py recipes/configs/pretrain/demo.yaml
     python recipes/pretrain.py recipes/configs/pretrain/gpt2_16m.yaml --data corpus/text --tokenizer runs/tokenizer
-    accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/pretrain.py my.yaml
+    python recipes/pretrain.py my.yaml --data HuggingFaceFW/fineweb-edu --streaming true --eval_data my_eval.txt
+    accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/pretrain.py my.yaml   # or fsdp2.yaml
     python recipes/pretrain.py my.yaml --resume_from_checkpoint true            # go on after an interruption
     python recipes/pretrain.py my.yaml --model_name_or_path runs/base/final     # go on with a model
 
@@ -12,17 +13,20 @@ then give `--eval_data`). The output directory holds checkpoints (each a model t
 and saved (`--resume_from_checkpoint true` goes on), 1 error.
 """
 
+import hashlib
 import json
 import sys
 from dataclasses import asdict, dataclass
 
 from accelerate.utils import set_seed
 from transformers import AutoTokenizer
+from transformers.utils.hub import cached_file
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratchgpt.arguments import parse_arguments
-from scratchgpt.data.corpus import Corpus, tokenize_corpus
-from scratchgpt.data.packing import PackedRows
+from scratchgpt.data.corpus import describe_source, tokenize_corpus
+from scratchgpt.data.packing import PackedRows, Rows, SlidingWindows, StreamingRows
+from scratchgpt.data.text import read_texts
 from scratchgpt.training.arguments import TrainingArguments, option
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
@@ -38,7 +42,9 @@ class PretrainArguments(TrainingArguments):
     column: str = option("text", "Column that holds the text.")
     tokenizer: str = option("", "Directory or Hub name of the tokenizer.")
     cache_dir: str = option("runs/cache", "Where tokenised corpora are kept.")
+    streaming: bool = option(False, "Tokenise data while training, in its order: for what does not fit on the disk.")
     mask_documents: bool = option(False, "Attention does not cross from one document to the next within a row.")
+    stride: int | None = option(None, "Training rows begin every so many tokens; default: context_length, no overlap.")
 
     model_name_or_path: str | None = option(None, "A model to go on with, instead of a fresh one.")
     preset: str = option("modern", "gpt2, modern, or one of their larger sizes.")
@@ -56,6 +62,8 @@ class PretrainArguments(TrainingArguments):
         for name in ("data", "tokenizer"):
             if not getattr(self, name):
                 raise ValueError(f"--{name} is missing: {self.__dataclass_fields__[name].metadata['help']}")
+        if self.streaming and self.stride is not None:
+            raise ValueError("--stride is for rows of a tokenised corpus, which --streaming true does not make")
 
 
 def build_model(arguments: PretrainArguments, tokenizer) -> ScratchGPTForCausalLM:
@@ -79,24 +87,49 @@ def build_model(arguments: PretrainArguments, tokenizer) -> ScratchGPTForCausalL
     return ScratchGPTForCausalLM(config)
 
 
+def find_tokenizer(name: str) -> str:
+    """The path of tokenizer.json, downloaded if the tokenizer is one of the Hub."""
+    try:
+        file = cached_file(name, "tokenizer.json")
+    except OSError as error:
+        raise ValueError(
+            f"{name} is no tokenizer with a tokenizer.json, neither here nor on the Hub: train one with "
+            f"recipes/train_tokenizer.py, or name another ({error})"
+        ) from error
+    assert file is not None
+    return file
+
+
+def build_train_rows(arguments: PretrainArguments, tokenizer_file: str) -> tuple[Rows, str]:
+    """The rows to train on, and a fingerprint that other rows do not have."""
+    source, split, column = arguments.data, arguments.train_split, arguments.column
+    length, stride, mask = arguments.context_length, arguments.stride, arguments.mask_documents
+    if arguments.streaming:
+        rows = StreamingRows(lambda: read_texts(source, split, column), tokenizer_file, length, mask)
+        content = [describe_source(source, split), split, column, rows.encoder.fingerprint]
+    else:
+        corpus = tokenize_corpus(source, tokenizer_file, arguments.cache_dir, split, column)
+        rows = SlidingWindows(corpus, length, stride or length, mask)
+        content = corpus.fingerprint
+    return rows, hashlib.sha256(json.dumps([content, length, stride, mask]).encode()).hexdigest()
+
+
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(PretrainArguments, argv)
     if arguments.dry_run:
         print(json.dumps(asdict(arguments), indent=2, ensure_ascii=False))
         return
-    tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
-
-    def rows(source: str, split: str) -> tuple[Corpus, PackedRows]:
-        corpus = tokenize_corpus(source, arguments.tokenizer, arguments.cache_dir, split, arguments.column)
-        return corpus, PackedRows(corpus, arguments.context_length, arguments.mask_documents)
-
     accelerator = build_accelerator(arguments)
-    with accelerator.main_process_first():  # one process tokenises, the others find it done
-        corpus, train_rows = rows(arguments.data, arguments.train_split)
-        _, eval_rows = rows(arguments.eval_data or arguments.data, arguments.eval_split)
+    with accelerator.main_process_first():  # one process downloads and tokenises, the others find it done
+        file = find_tokenizer(arguments.tokenizer)
+        tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
+        train_rows, fingerprint = build_train_rows(arguments, file)
+        source = arguments.eval_data or arguments.data
+        corpus = tokenize_corpus(source, file, arguments.cache_dir, arguments.eval_split, arguments.column)
+        eval_rows = PackedRows(corpus, arguments.context_length, arguments.mask_documents)
     model = build_model(arguments, tokenizer)
     task = LanguageModelling(train_rows, eval_rows, tokenizer, arguments)
-    finished = train(task, model, tokenizer, arguments, accelerator, corpus.fingerprint)
+    finished = train(task, model, tokenizer, arguments, accelerator, fingerprint)
     if not finished:
         sys.exit(EXIT_INTERRUPTED)
 
