@@ -1,13 +1,16 @@
 """Cross-entropy of a linear head without its logits: N tokens × V vocabulary never stand in memory.
 
-This is a Hub file: it is copied verbatim into every saved model, so it imports torch and nothing else.
+This is a Hub file: it is copied verbatim into every saved model, so it imports torch and the standard library.
 
 The logits of a batch are the largest tensor of a small model's training step by far (2,048 tokens × 50,304 ids in
 fp32: 412 MB, and their gradient as much again). But the gradient of the loss with respect to the logits is known as
 soon as they are: softmax − one-hot. So the forward pass walks over the tokens in chunks and makes the gradients of
 the hidden states and of the weight on the spot; the backward pass only scales them. (The idea is in Liger-Kernel, Hsu
-et al. 2024, and Cut Your Losses, Wijmans et al. 2024.) Compiled, it is as fast as the whole logits at once.
+et al. 2024, and Cut Your Losses, Wijmans et al. 2024.) One buffer holds the logits of a chunk, then their gradient.
 """
+
+import functools
+import re
 
 import torch
 import torch.nn.functional as F
@@ -15,20 +18,80 @@ from torch import nn
 
 CHUNK_BYTES = 64 * 2**20  # logits of one chunk, in the type they are computed in
 
+ROWS_BYTES = 16 * 2**20  # on the CPU: logits in fp32 of the rows that are turned into gradients together
 
-@torch.library.custom_op("scratchgpt::accumulate", mutates_args=("total",))
-def accumulate(total: torch.Tensor, update: torch.Tensor) -> None:
-    """total += update, opaque to the compiler.
+WEIGHT_ROWS = 4096  # rows of the weight whose gradient is computed, then added, together
 
-    It would fuse the additions of all chunks into one at the end, and keep the V × D product of every chunk until
-    then: with many chunks more memory than the logits would take. Costs 2 % of a small model's step.
+
+def logits_to_gradient(logits_nV: torch.Tensor, targets_n: torch.Tensor, ignore_index: int) -> torch.Tensor:
+    """The summed cross-entropy; `logits_nV` becomes its gradient, in place: softmax − one-hot."""
+    targets_n1 = targets_n.unsqueeze(-1)
+    counts_n1 = targets_n1 != ignore_index
+    float_nV = logits_nV.float()
+    # The exponentials serve the sum and the softmax: they are the costliest pass over the logits.
+    max_n1 = float_nV.amax(-1, keepdim=True)
+    exp_nV = (float_nV - max_n1).exp()
+    sum_n1 = exp_nV.sum(-1, keepdim=True)
+    target_logits_n1 = float_nV.gather(-1, targets_n1 * counts_n1)
+    one_hot_nV = (torch.arange(logits_nV.shape[1], device=logits_nV.device) == targets_n1) & counts_n1
+    logits_nV.copy_(exp_nV * (counts_n1 / sum_n1) - one_hot_nV.float())
+    return ((max_n1 + sum_n1.log() - target_logits_n1) * counts_n1).sum()
+
+
+@functools.cache
+def compiled_logits_to_gradient():
+    """`logits_to_gradient`, compiled: made at its first use, because torch.compile imports the whole compiler."""
+    return torch.compile(logits_to_gradient)
+
+
+# Named after this copy of the file: saved models bring theirs, perhaps of another version, into the same process.
+@torch.library.custom_op(re.sub(r"\W", "_", __name__) + "::linear_cross_entropy", mutates_args=())
+def loss_and_gradients(
+    hidden_ND: torch.Tensor,
+    weight_VD: torch.Tensor,
+    targets_N: torch.Tensor,
+    ignore_index: int,
+    grad_hidden: bool,
+    grad_weight: bool,
+    compiled: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Sum over tokens of the cross-entropy, and its gradients by `hidden_ND` and `weight_VD`; empty where unwanted.
+
+    Opaque to the compiler, which would unroll the chunks, give the gradient of the logits a buffer of its own, and put
+    the additions off to the end, keeping every chunk's V × D product until then.
     """
-    total += update
+    vocab_size = weight_VD.shape[0]
+    num_chunks = max(1, -(-len(hidden_ND) * vocab_size * hidden_ND.itemsize // CHUNK_BYTES))
+    chunk = max(1, -(-len(hidden_ND) // num_chunks))
+    rows = chunk
+    if hidden_ND.device.type == "cpu":  # a power of two, which mostly divides the chunk: one shape to compile
+        rows = 1 << max(0, (ROWS_BYTES // (4 * vocab_size)).bit_length() - 1)
+    to_gradient = compiled_logits_to_gradient() if compiled else logits_to_gradient
+    loss = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
+    grad_hidden_ND = torch.empty_like(hidden_ND if grad_hidden else hidden_ND[:0])
+    grad_weight_VD = torch.zeros_like(weight_VD if grad_weight else weight_VD[:0], dtype=torch.float32)
+    buffer_nV = hidden_ND.new_empty(chunk, vocab_size)
+    for start in range(0, len(hidden_ND), chunk):
+        hidden_nD, targets_n = hidden_ND[start : start + chunk], targets_N[start : start + chunk]
+        logits_nV = torch.mm(hidden_nD, weight_VD.t(), out=buffer_nV[: len(hidden_nD)])
+        for some_logits, some_targets in zip(logits_nV.split(rows), targets_n.split(rows), strict=True):
+            loss += to_gradient(some_logits, some_targets, ignore_index)
+        if grad_hidden:
+            torch.mm(logits_nV, weight_VD, out=grad_hidden_ND[start : start + chunk])
+        if grad_weight:
+            # By parts: the whole product would be another V × D.
+            for total, grad in zip(grad_weight_VD.split(WEIGHT_ROWS), logits_nV.t().split(WEIGHT_ROWS), strict=True):
+                total += grad @ hidden_nD
+    return loss, grad_hidden_ND, grad_weight_VD
 
 
-@accumulate.register_fake
-def _(total: torch.Tensor, update: torch.Tensor) -> None:
-    pass
+@loss_and_gradients.register_fake
+def _(hidden_ND, weight_VD, targets_N, ignore_index, grad_hidden, grad_weight, compiled):
+    return (
+        hidden_ND.new_empty((), dtype=torch.float32),
+        torch.empty_like(hidden_ND if grad_hidden else hidden_ND[:0]),
+        torch.empty_like(weight_VD if grad_weight else weight_VD[:0], dtype=torch.float32),
+    )
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -36,32 +99,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden_ND, weight_VD, targets_N, ignore_index, compute_dtype, grad_hidden, grad_weight):
-        weight = weight_VD.to(compute_dtype)
-        ids_V = torch.arange(weight.shape[0], device=weight.device)
-        num_chunks = -(-len(hidden_ND) * weight.shape[0] * compute_dtype.itemsize // CHUNK_BYTES)
-        chunk = max(1, -(-len(hidden_ND) // max(1, num_chunks)))
-        loss = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
-        grad_hidden_chunks = []
-        grad_weight_VD = torch.zeros_like(weight, dtype=torch.float32) if grad_weight else None
-        for hidden_nD, targets_n in zip(hidden_ND.to(compute_dtype).split(chunk), targets_N.split(chunk), strict=True):
-            targets_n1 = targets_n.unsqueeze(-1)
-            counts_n1 = targets_n1 != ignore_index
-            logits_nV = (hidden_nD @ weight.t()).float()
-            # The exponentials serve the sum and the softmax: they are the costliest pass over the logits.
-            max_n1 = logits_nV.amax(-1, keepdim=True)
-            exp_nV = (logits_nV - max_n1).exp()
-            sum_n1 = exp_nV.sum(-1, keepdim=True)
-            target_logits_n1 = logits_nV.gather(-1, targets_n1 * counts_n1)
-            loss = loss + ((max_n1 + sum_n1.log() - target_logits_n1) * counts_n1).sum()
-            if grad_hidden or grad_weight:
-                one_hot_nV = (ids_V == targets_n1) & counts_n1
-                softmax_nV = exp_nV.to(compute_dtype) * (counts_n1 / sum_n1)
-                grad_nV = (softmax_nV - one_hot_nV.float()).to(compute_dtype)
-                if grad_hidden:
-                    grad_hidden_chunks.append(grad_nV @ weight)
-                if grad_weight_VD is not None:
-                    accumulate(grad_weight_VD, grad_nV.t() @ hidden_nD)
-        ctx.save_for_backward(torch.cat(grad_hidden_chunks) if grad_hidden else None, grad_weight_VD)
+        loss, grad_hidden_ND, grad_weight_VD = loss_and_gradients(
+            hidden_ND.to(compute_dtype),
+            weight_VD.to(compute_dtype),
+            targets_N,
+            ignore_index,
+            grad_hidden,
+            grad_weight,
+            compiled=torch.compiler.is_compiling(),
+        )
+        ctx.save_for_backward(grad_hidden_ND if grad_hidden else None, grad_weight_VD if grad_weight else None)
         ctx.dtypes = hidden_ND.dtype, weight_VD.dtype
         return loss
 
