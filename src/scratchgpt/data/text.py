@@ -37,7 +37,7 @@ def read_texts(source: str | Path, split: str = "train", column: str = "text") -
         if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
             yield from _read_saved(path, split, column)
             return
-        files = sorted(file for file in path.rglob("*") if file.is_file() and _suffix(file) in SUFFIXES)
+        files = sorted(file for file in path.rglob("*") if file.is_file() and suffix_of(file) in SUFFIXES)
         if not files:
             raise ValueError(f"{path} holds neither a saved data set nor .txt, .jsonl or .parquet files")
         for file in files:
@@ -46,12 +46,13 @@ def read_texts(source: str | Path, split: str = "train", column: str = "text") -
         yield from _read_hub(str(source), split, column)
 
 
-def _suffix(file: Path) -> str:
+def suffix_of(file: Path) -> str:
     """`.jsonl` for `a.jsonl` and `a.jsonl.zst`."""
     return Path(file.stem).suffix if file.suffix in (".gz", ".zst") else file.suffix
 
 
-def _open(file: Path) -> IO[str]:
+def open_text(file: Path) -> IO[str]:
+    """A text file, unpacked on the way if it is .gz or .zst; line ends are the reader's."""
     return io.TextIOWrapper(_open_bytes(file), encoding="utf-8")
 
 
@@ -65,6 +66,11 @@ def _open_bytes(file: Path) -> IO[bytes]:
             raise ValueError(f"{file} needs the package zstandard: install it, or unpack the file") from error
         return cast(IO[bytes], zstandard.open(file, "rb"))
     return file.open("rb")
+
+
+def not_utf8(file: Path, error: UnicodeDecodeError) -> ValueError:
+    """What to raise for a file that cannot be decoded: says where it stops being UTF-8."""
+    return ValueError(f"{file} is not text in UTF-8: convert it first ({error.reason} at byte {_bad_byte(file)})")
 
 
 def _bad_byte(file: Path) -> int:
@@ -84,25 +90,23 @@ def _bad_byte(file: Path) -> int:
 
 
 def _read_file(file: Path, column: str) -> Iterator[str]:
-    suffix = _suffix(file)
+    suffix = suffix_of(file)
     if suffix not in (*SUFFIXES, ".md"):
         raise ValueError(f"{file} is not .txt, .jsonl or .parquet (.txt and .jsonl also as .gz or .zst)")
     try:
         if suffix in (".txt", ".md"):
-            with _open(file) as lines:
+            with open_text(file) as lines:
                 while block := lines.readlines(BLOCK):
                     yield "".join(block)
         elif suffix == ".jsonl":
-            with _open(file) as lines:
+            with open_text(file) as lines:
                 for number, line in enumerate(lines, start=1):
                     if line.strip():
                         yield _text_of_line(line, column, f"{file}, line {number}")
         else:
             yield from _read_parquet(file, column)
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{file} is not text in UTF-8: convert it first ({error.reason} at byte {_bad_byte(file)})"
-        ) from error
+        raise not_utf8(file, error) from error
     except (EOFError, gzip.BadGzipFile) as error:
         raise ValueError(f"{file} cannot be unpacked: {error}") from error
 

@@ -58,7 +58,7 @@ class TrainingArguments:
     save_steps: int = option(500, "Steps between two checkpoints; the last step always is one.")
     save_total_limit: int = option(2, "Checkpoints kept beside the best one.")
     on_nonfinite: Literal["stop", "skip"] = option("stop", "What to do when loss or gradient is not finite.")
-    on_loss_spike: Literal["warn", "skip", "stop"] = option("warn", "What to do when the loss jumps far up.")
+    on_loss_spike: Literal["warn", "skip", "stop", "ignore"] = option("warn", "What to do when the loss jumps far up.")
     report_to: list[str] = option([], f"Trackers: {', '.join(TRACKERS)}.")
 
     def __post_init__(self) -> None:

@@ -100,11 +100,13 @@ class SpikeGuard:
     Spikes enter the window too: a loss that stays at a new level is accepted after half a window.
 
     Args:
-        action: warn logs; skip leaves the optimizer step out; stop raises.
+        action: warn logs; skip leaves the optimizer step out; stop raises; ignore only counts.
         window: recent losses that are compared with; nothing is judged before a quarter of them is there.
     """
 
-    def __init__(self, action: Literal["warn", "skip", "stop"] = "warn", window: int = 128, threshold: float = 10.0):
+    def __init__(
+        self, action: Literal["warn", "skip", "stop", "ignore"] = "warn", window: int = 128, threshold: float = 10.0
+    ):
         if window < 8 or threshold <= 0:
             raise ValueError(f"window={window} must be 8 or more and threshold={threshold} positive")
         self.action = action
@@ -123,6 +125,8 @@ class SpikeGuard:
         if loss <= limit:
             return True
         self.spikes += 1
+        if self.action == "ignore":
+            return True
         message = f"The loss is {loss:.4g} in step {step} ({batch}), after a median of {median:.4g}."
         if self.action == "stop":
             raise LossSpikeError(f"{message} The weights are unchanged. {REMEDIES}")

@@ -1,0 +1,140 @@
+"""The SMS Spam Collection (Almeida and Hidalgo 2011): 5,574 text messages, each spam or not ("ham").
+
+    python data_builders/sms_spam.py --output_dir data/sms_spam
+    python data_builders/sms_spam.py --source SMSSpamCollection --output_dir data/sms_spam --dry_run True
+    python data_builders/sms_spam.py --source SMSSpamCollection --output_dir data/sms_spam --balance True
+
+`--source` is the file as UCI publishes it: a message a line, `ham` or `spam`, a tab, the text; no header. Without it,
+the Hub's copy. The output directory holds two data sets: `classification` with labels, and `text`, the same training
+and validation messages without, for pretraining.
+
+Of messages that are equal but for white space and case the first stays. Messages whose words are the same but for
+numbers are on one side of the split, which a hash of their words and the seed decides, within each class.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets import Features, Value
+
+from scratchgpt.arguments import parse_arguments
+from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, check_fractions, finish, make_dataset
+from scratchgpt.data.classification import (
+    LabelledTexts,
+    balance,
+    check_classes,
+    deduplicate,
+    label_table,
+    labelled_dataset,
+    read_labelled,
+    split_rows,
+)
+from scratchgpt.data.text import not_utf8, open_text
+
+HUB = "ucirvine/sms_spam"
+NAMES = ["ham", "spam"]
+
+
+@dataclass(kw_only=True)
+class SmsSpamArguments(BuilderArguments):
+    source: str | None = field(default=None, metadata={"help": f"File of messages; default: {HUB} on the Hub."})
+    validation_fraction: float = field(default=0.1, metadata={"help": "Share of the messages that validates."})
+    test_fraction: float = field(default=0.2, metadata={"help": "Share of the messages that tests."})
+    balance: bool = field(
+        default=False, metadata={"help": "Train on as many ham messages as there are spam messages; others stay."}
+    )
+
+
+def read_messages(source: str | None) -> LabelledTexts:
+    """
+    Raises:
+        ValueError: for a file that is missing, not UTF-8 or has a line of another form; says which.
+    """
+    if source is None:
+        return read_labelled(HUB, text_column="sms", names=NAMES)
+    file = Path(source)
+    if not file.is_file():
+        raise ValueError(f"{file} is no file: give the SMS Spam Collection as --source")
+    texts, labels = [], []
+    try:
+        with open_text(file) as lines:
+            for number, line in enumerate(lines, start=1):
+                label, tab, text = line.rstrip("\n").partition("\t")
+                if label not in NAMES or not tab or not text.strip():
+                    raise ValueError(f"{file}, line {number}: not `ham` or `spam`, a tab and a text: {line[:60]!r}")
+                texts.append(text.strip())
+                labels.append(NAMES.index(label))
+    except UnicodeDecodeError as error:
+        raise not_utf8(file, error) from error
+    return LabelledTexts(texts, labels, NAMES)
+
+
+def build(arguments: SmsSpamArguments) -> dict[str, Built]:
+    fractions = {"validation": arguments.validation_fraction, "test": arguments.test_fraction}
+    check_fractions(**fractions)
+    messages = read_messages(arguments.source)
+    kept, removed = deduplicate(messages.texts, messages.labels)
+    source = [f"message {row + 1}" for row in kept]
+    messages = messages.select(kept)
+    rows = split_rows(messages.texts, messages.labels, fractions, arguments.seed)
+    if arguments.balance:
+        train = messages.select(rows["train"])
+        rows["train"] = [rows["train"][i] for i in balance(train.labels, train.texts, arguments.seed)]
+    splits = {name: messages.select(members) for name, members in rows.items()}
+    for name, split in splits.items():
+        check_classes(split, f"the split {name!r}")
+    labelled = labelled_dataset(splits, {name: [source[row] for row in members] for name, members in rows.items()})
+    texts = {
+        name: [{"text": messages.texts[row], "source": source[row]} for row in rows[name]]
+        for name in ("train", "validation")
+        if name in rows
+    }
+    description = (
+        "The SMS Spam Collection of T. A. Almeida and J. M. Gómez Hidalgo (2011, UCI machine learning repository), "
+        "built by `data_builders/sms_spam.py`.\n\n"
+        f"{label_table(splits)}\n\n"
+        f"Left out: {removed['duplicate']} messages equal to an earlier one but for white space and case. Messages "
+        "whose words are the same but for numbers are on one side of the split; a hash of their words and the seed "
+        "decides, within each class.\n\n"
+        + (
+            "**Balanced**: the training split has as many ham as spam messages, chosen by a hash; the others have "
+            "the natural share."
+            if arguments.balance
+            else "The shares of the classes are the natural ones everywhere."
+        )
+    )
+    settings = {
+        "builder": "sms_spam",
+        "removed": removed,
+        "balance": arguments.balance,
+        **{f"{name}_fraction": fraction for name, fraction in fractions.items()},
+    }
+    common = {"license": "cc-by-4.0", "language": "en"}
+    return {
+        "classification": Built(
+            title="SMS spam",
+            description=description,
+            data=labelled,
+            task="text-classification",
+            build={**settings, "labels": {name: split.counts() for name, split in splits.items()}},
+            **common,
+        ),
+        "text": Built(
+            title="SMS spam: messages without labels",
+            description="The training and validation messages of the data set beside it, for pretraining.",
+            data=make_dataset(texts, Features({"text": Value("string"), "source": Value("string")})),
+            task="text-generation",
+            build=settings,
+            **common,
+        ),
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(SmsSpamArguments, argv)
+    check_arguments(arguments)
+    finish(arguments, build(arguments))
+
+
+if __name__ == "__main__":
+    main()

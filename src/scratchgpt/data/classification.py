@@ -1,0 +1,312 @@
+"""Labelled texts: reading them, checking them, and splitting them so that no text is on two sides.
+
+A source is the name of a data set on the Hub, a folder written by `Dataset.save_to_disk`, or one file with named
+columns: `.csv`, `.tsv` (with a header line, without quoting), `.jsonl` or `.parquet`, all but the last also as `.gz`
+or `.zst`. Labels are text, whole numbers, or a `ClassLabel`.
+
+Two texts count as the same for a split when their words are the same, in whatever case and punctuation and with
+whatever digits (`split_key`): mass messages differ in a telephone number. Which split a text goes to follows from a
+hash of that key, within its class, so that the shares of the classes are kept.
+"""
+
+import csv
+import hashlib
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .builder import draw
+from .text import not_utf8, open_text, suffix_of
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """Texts and, for each, the number of its label in `names`."""
+
+    texts: list[str]
+    labels: list[int]
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def counts(self) -> dict[str, int]:
+        """How many texts each label has; 0 is an answer."""
+        found = Counter(self.labels)
+        return {name: found[number] for number, name in enumerate(self.names)}
+
+    def select(self, rows: Sequence[int]) -> "LabelledTexts":
+        return LabelledTexts([self.texts[i] for i in rows], [self.labels[i] for i in rows], self.names)
+
+
+def split_key(text: str) -> str:
+    """The words of `text` without case, punctuation and the values of numbers."""
+    return re.sub(r"\d+", "0", " ".join(re.findall(r"\w+", text.casefold()))) or text
+
+
+def read_labelled(
+    source: str | Path,
+    split: str = "train",
+    text_column: str = "text",
+    label_column: str = "label",
+    names: Sequence[str] | None = None,
+) -> LabelledTexts:
+    """Reads all of `source`.
+
+    Args:
+        split: of a data set that has splits; files have none.
+        names: the labels that there are, in order. Default: those of the ClassLabel, or all that occur, sorted
+            (numbers by value).
+
+    Raises:
+        ValueError: for a source that does not exist, is not UTF-8 or has no such split or column, for a row without
+            text or label (with its place), for a label that is not among `names`, and where there are no rows.
+    """
+    texts: list[str] = []
+    values: list[str] = []
+    path = Path(source)
+    declared: list[str] | None = None
+    if path.is_file():
+        where, rows = str(path), read_rows(path)
+    else:
+        data = _load(source, split)
+        where, rows = f"{source}, split {split!r}", data
+        feature = data.features.get(label_column)
+        declared = list(feature.names) if _is_class_label(feature) else None
+    for number, row in enumerate(rows, start=1):
+        for column in (text_column, label_column):
+            if column not in row:
+                raise ValueError(f"{where} has no column {column!r}; it has {list(row)}: name yours")
+        text, value = row[text_column], row[label_column]
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{where}, row {number}: no text in column {text_column!r}, but {text!r}")
+        if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+            raise ValueError(f"{where}, row {number}: no label in column {label_column!r}, but {value!r}")
+        texts.append(text)
+        values.append(
+            declared[value] if declared is not None and isinstance(value, int) and value >= 0 else str(value)
+        )
+    if not texts:
+        raise ValueError(f"{where} has no rows: there is nothing to train or evaluate on")
+    known = list(names or declared or sorted(set(values), key=_label_order))
+    numbers = {name: number for number, name in enumerate(known)}
+    if unknown := sorted(set(values) - set(known)):
+        first = next(number for number, value in enumerate(values, start=1) if value not in numbers)
+        raise ValueError(f"{where} has unknown labels {unknown} (the first in row {first}); known are {known}")
+    return LabelledTexts(texts, [numbers[value] for value in values], known)
+
+
+def fingerprint_texts(data: LabelledTexts) -> str:
+    """SHA-256 over texts and labels, in order."""
+    digest = hashlib.sha256(json.dumps(data.names).encode())
+    for text, label in zip(data.texts, data.labels, strict=True):
+        digest.update(json.dumps([text, label]).encode())
+    return digest.hexdigest()
+
+
+def check_classes(data: LabelledTexts, where: str) -> None:
+    """
+    Raises:
+        ValueError: unless there are two labels or more and each has a text.
+    """
+    if len(data.names) < 2:
+        raise ValueError(f"{where} has one label only, {data.names}: there is nothing to tell apart")
+    if missing := [name for name, count in data.counts().items() if count == 0]:
+        raise ValueError(f"{where} has no text labelled {missing}: give some, or leave the label out everywhere")
+
+
+def read_rows(file: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a .csv, .tsv, .jsonl or .parquet file by column.
+
+    Raises:
+        ValueError: for another kind of file, one that is not UTF-8, and a broken row: with its line.
+    """
+    suffix = suffix_of(file)
+    if suffix == ".parquet":
+        from pyarrow import parquet
+
+        for batch in parquet.ParquetFile(file).iter_batches():
+            yield from batch.to_pylist()
+        return
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{file} is not .csv, .tsv, .jsonl or .parquet (all but the last also as .gz or .zst)")
+    try:
+        with open_text(file) as lines:
+            if suffix == ".jsonl":
+                yield from _json_rows(lines, file)
+            else:
+                quoting: Any = csv.QUOTE_MINIMAL if suffix == ".csv" else csv.QUOTE_NONE
+                yield from _table_rows(lines, file, "," if suffix == ".csv" else "\t", quoting)
+    except UnicodeDecodeError as error:
+        raise not_utf8(file, error) from error
+
+
+def _json_rows(lines: Any, file: Path) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{file}, line {number}: not JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{file}, line {number}: not an object with columns but {type(row).__name__}")
+        yield row
+
+
+def _table_rows(lines: Any, file: Path, delimiter: str, quoting: Any) -> Iterator[dict[str, str]]:
+    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+    try:
+        header = next(reader, None)
+        if header is None:
+            return
+        header[0] = header[0].removeprefix("\ufeff")
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise ValueError(
+                    f"{file}, line {reader.line_num}: {len(row)} columns, where the header {header} has {len(header)}"
+                )
+            yield dict(zip(header, row, strict=True))
+    except csv.Error as error:
+        raise ValueError(f"{file}, line {reader.line_num}: {error}") from error
+
+
+def _load(source: str | Path, split: str) -> Any:
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    path = Path(source)
+    if path.is_dir() and ((path / "dataset_dict.json").is_file() or (path / "state.json").is_file()):
+        data = datasets.load_from_disk(path)
+        if not isinstance(data, datasets.DatasetDict):
+            return data
+    else:
+        try:
+            data = datasets.load_dataset(str(source))
+        except (OSError, ValueError, DatasetsError) as error:
+            raise ValueError(
+                f"{str(source)!r} is neither a file or saved data set here nor one that can be read from the Hub: "
+                f"{error}"
+            ) from error
+    if split not in data:
+        raise ValueError(f"{source} has no split {split!r}; it has {list(data)}")
+    return data[split]
+
+
+def _is_class_label(feature: Any) -> bool:
+    from datasets import ClassLabel
+
+    return isinstance(feature, ClassLabel)
+
+
+def _label_order(value: str) -> tuple[bool, int, str]:
+    number = re.fullmatch(r"-?\d+", value)
+    return number is None, int(value) if number else 0, value
+
+
+def deduplicate(texts: Sequence[str], labels: Sequence[int]) -> tuple[list[int], dict[str, int]]:
+    """Which rows stay, in order: the first of those equal but for white space and case.
+
+    A text that stands under two labels tells neither: all of its rows are left out.
+
+    Returns:
+        The numbers of the rows, and how many were left out for each reason.
+    """
+    found: dict[str, set[int]] = defaultdict(set)
+    keys = [" ".join(text.split()).casefold() for text in texts]
+    for key, label in zip(keys, labels, strict=True):
+        found[key].add(label)
+    kept: list[int] = []
+    seen: set[str] = set()
+    removed = {"duplicate": 0, "under two labels": 0}
+    for row, key in enumerate(keys):
+        if len(found[key]) > 1:
+            removed["under two labels"] += 1
+        elif key in seen:
+            removed["duplicate"] += 1
+        else:
+            seen.add(key)
+            kept.append(row)
+    return kept, removed
+
+
+def split_rows(
+    texts: Sequence[str], labels: Sequence[int], fractions: Mapping[str, float], seed: int
+) -> dict[str, list[int]]:
+    """Numbers of the rows of each split, in order; what the fractions leave is `train`.
+
+    Rows with the same `split_key` stay together. Within each class their groups are put in the order of a hash of
+    key and seed, and cut where the fractions say: the shares of the classes are the same everywhere, as far as whole
+    groups allow.
+    """
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row, text in enumerate(texts):
+        groups[split_key(text)].append(row)
+    by_label: dict[int, list[str]] = defaultdict(list)
+    for key, rows in groups.items():
+        by_label[labels[rows[0]]].append(key)
+    splits: dict[str, list[int]] = {"train": [], **{name: [] for name, fraction in fractions.items() if fraction}}
+    for keys in by_label.values():
+        total, place = sum(len(groups[key]) for key in keys), 0
+        for key in sorted(keys, key=lambda key: (draw(seed, key), key)):
+            middle, bound, target = (place + len(groups[key]) / 2) / total, 0.0, "train"
+            for name, fraction in fractions.items():
+                bound += fraction
+                if middle < bound:
+                    target = name
+                    break
+            splits[target] += groups[key]
+            place += len(groups[key])
+    return {name: sorted(rows) for name, rows in splits.items()}
+
+
+def balance(labels: Sequence[int], texts: Sequence[str], seed: int) -> list[int]:
+    """Numbers of as many rows of each class as the rarest has, chosen by a hash of text and seed; in order."""
+    by_label: dict[int, list[int]] = defaultdict(list)
+    for row, label in enumerate(labels):
+        by_label[label].append(row)
+    fewest = min(map(len, by_label.values()))
+    chosen = [
+        sorted(rows, key=lambda row: (draw(seed, "balance", texts[row]), row))[:fewest] for rows in by_label.values()
+    ]
+    return sorted(row for rows in chosen for row in rows)
+
+
+def labelled_dataset(splits: Mapping[str, LabelledTexts], source: Mapping[str, Sequence[str]]) -> Any:
+    """A DatasetDict of schema {"text", "label": ClassLabel, "source"}.
+
+    Args:
+        source: of each split, where each of its texts comes from.
+    """
+    from datasets import ClassLabel, Features, Value
+
+    from .builder import make_dataset
+
+    rows = {
+        name: [
+            {"text": text, "label": label, "source": origin}
+            for text, label, origin in zip(data.texts, data.labels, source[name], strict=True)
+        ]
+        for name, data in splits.items()
+    }
+    names = next(iter(splits.values())).names
+    return make_dataset(
+        rows, Features({"text": Value("string"), "label": ClassLabel(names=names), "source": Value("string")})
+    )
+
+
+def label_table(splits: Mapping[str, LabelledTexts]) -> str:
+    """How many texts of each label each split has, in Markdown."""
+    lines = [f"| label | {' | '.join(splits)} |", f"| --- | {' | '.join(['---:'] * len(splits))} |"]
+    counts = [data.counts() for data in splits.values()]
+    for name in counts[0]:
+        lines.append(f"| {name} | {' | '.join(f'{count[name]:,}' for count in counts)} |")
+    return "\n".join(lines)

@@ -1,0 +1,326 @@
+"""How good a classifier is, on a whole split: rates with 95 % intervals, baselines, and plots.
+
+The interval of the accuracy is Wilson's (1927). Those of F1 and of Matthews' correlation coefficient are percentiles
+of the bootstrap over texts; as both depend on the confusion matrix alone, it is the matrix that is drawn anew, from
+the multinomial distribution that resampling texts has.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from ..data.classification import LabelledTexts
+from ..data.packing import Batch
+
+NUM_RESAMPLES = 10_000
+Z95 = 1.959964
+"""97.5th percentile of the normal distribution."""
+
+
+class ClassifierRows(Protocol):
+    lengths: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: np.ndarray) -> Batch: ...
+
+
+@dataclass
+class ClassificationResult:
+    """What `measure` found, with the counts it was computed on. Intervals are (low, high) at 95 %."""
+
+    loss: float
+    """Mean cross-entropy per text, in nats, unweighted."""
+
+    num_texts: int
+
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+
+    f1: float
+    """Of two labels the F1 score of the second one, of more their mean (macro)."""
+    f1_interval: tuple[float, float]
+    f1_of: str
+    """The label that `f1` is of, or "macro"."""
+
+    mcc: float
+    """Matthews' correlation coefficient (Gorodkin's, for more than two labels): 0 is chance, 1 is perfect."""
+    mcc_interval: tuple[float, float]
+
+    roc_auc: float | None
+    """Area under the ROC curve, one label against the rest, averaged; None where a label has no text."""
+
+    calibration_error: float
+    """Expected calibration error: confidence minus accuracy, in ten bins of confidence, weighted by their texts."""
+
+    per_label: dict[str, dict[str, float]]
+    """Precision, recall, F1 and number of texts."""
+
+    confusion: list[list[int]]
+    """Rows: the true label; columns: the predicted one."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def summary(self) -> str:
+        low, high = self.accuracy_interval
+        return (
+            f"validation loss {self.loss:.4f}, accuracy {self.accuracy:.2%} ({low:.2%} to {high:.2%}), F1 of "
+            f"{self.f1_of} {self.f1:.4f}, MCC {self.mcc:.4f} ({self.num_texts:,} texts)"
+        )
+
+
+@torch.no_grad()
+def predict(
+    model: torch.nn.Module,
+    rows: ClassifierRows,
+    num_labels: int,
+    batch_size: int,
+    accelerator: Accelerator | None = None,
+) -> torch.Tensor:
+    """Logits [rows, labels] in the rows' order, fp32, on the CPU. Texts of like length share a batch.
+
+    Args:
+        accelerator: splits the rows over its processes; without, this process does it all.
+    """
+    device, was_training = next(model.parameters()).device, model.training
+    model.eval()
+    mine = np.argsort(rows.lengths, kind="stable")
+    if accelerator is not None:
+        mine = mine[accelerator.process_index :: accelerator.num_processes]
+    found = []
+    for start in range(0, len(mine), batch_size):
+        part = mine[start : start + batch_size]
+        batch = {name: tensor.to(device) for name, tensor in rows.batch(part).items() if name != "labels"}
+        found.append((part, model(**batch, use_cache=False).logits.float()))
+    model.train(was_training)
+    logits = torch.zeros(len(rows), num_labels, device=device)
+    for part, values in found:
+        logits[torch.from_numpy(part).to(device)] = values
+    if accelerator is not None:
+        total = accelerator.reduce(logits, "sum")
+        assert isinstance(total, torch.Tensor)
+        logits = total
+    return logits.cpu()
+
+
+def measure(logits: torch.Tensor, labels: np.ndarray, names: Sequence[str]) -> ClassificationResult:
+    """
+    Args:
+        logits: [N, labels]. labels: [N], the true ones. names: of the labels.
+
+    Raises:
+        ValueError: where there are no texts.
+    """
+    if len(labels) == 0:
+        raise ValueError("there is nothing to evaluate on: the split has no texts")
+    probabilities = logits.double().softmax(-1).numpy()
+    true_probability = probabilities[np.arange(len(labels)), labels]
+    confusion = confusion_matrix(labels, probabilities.argmax(-1), len(names))
+    accuracy = float(np.trace(confusion) / len(labels))
+    f1, mcc = f1_scores(confusion), matthews(confusion)
+    draws = np.random.default_rng(0).multinomial(len(labels), confusion.flatten() / len(labels), size=NUM_RESAMPLES)
+    draws = draws.reshape(-1, *confusion.shape)
+    binary = len(names) == 2
+    precision, recall = precision_recall(confusion)
+    return ClassificationResult(
+        loss=float(-np.log(np.maximum(true_probability, 1e-300)).mean()),
+        num_texts=len(labels),
+        accuracy=accuracy,
+        accuracy_interval=wilson_interval(int(np.trace(confusion)), len(labels)),
+        f1=float(f1[1] if binary else f1.mean()),
+        f1_interval=_percentiles(f1_scores(draws)[:, 1] if binary else f1_scores(draws).mean(-1)),
+        f1_of=names[1] if binary else "macro",
+        mcc=float(mcc),
+        mcc_interval=_percentiles(matthews(draws)),
+        roc_auc=roc_auc(probabilities, labels),
+        calibration_error=calibration_error(probabilities, labels),
+        per_label={
+            name: {
+                "precision": float(precision[i]),
+                "recall": float(recall[i]),
+                "f1": float(f1[i]),
+                "num_texts": int(confusion[i].sum()),
+            }
+            for i, name in enumerate(names)
+        },
+        confusion=confusion.tolist(),
+    )
+
+
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_labels: int) -> np.ndarray:
+    """Counts [true, predicted]."""
+    return np.bincount(labels * num_labels + predicted, minlength=num_labels**2).reshape(num_labels, num_labels)
+
+
+def precision_recall(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each label, [..., labels] for matrices [..., labels, labels]; 0 where nothing was predicted, or is."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return hits / np.maximum(confusion.sum(-2), 1), hits / np.maximum(confusion.sum(-1), 1)
+
+
+def f1_scores(confusion: np.ndarray) -> np.ndarray:
+    """Harmonic mean of precision and recall of each label, [..., labels]; 0 where the label is nowhere."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return 2 * hits / np.maximum(confusion.sum(-2) + confusion.sum(-1), 1)
+
+
+def matthews(confusion: np.ndarray) -> np.ndarray:
+    """Matthews' correlation coefficient of matrices [..., labels, labels] (Gorodkin 2004); 0 where undefined."""
+    counts = confusion.astype(float)
+    total, hits = counts.sum((-2, -1)), np.trace(counts, axis1=-2, axis2=-1)
+    true, predicted = counts.sum(-1), counts.sum(-2)
+    covariance = hits * total - (true * predicted).sum(-1)
+    spread = np.sqrt((total**2 - (true**2).sum(-1)) * (total**2 - (predicted**2).sum(-1)))
+    return np.where(spread > 0, covariance / np.where(spread > 0, spread, 1), 0.0)
+
+
+def wilson_interval(hits: int, total: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a rate: unlike the normal one it stays within 0 and 1, also near them."""
+    rate, z2 = hits / total, Z95**2
+    middle = rate + z2 / (2 * total)
+    half = Z95 * math.sqrt(rate * (1 - rate) / total + z2 / (4 * total**2))
+    return max(0.0, (middle - half) / (1 + z2 / total)), min(1.0, (middle + half) / (1 + z2 / total))
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of a figure over runs, and its 95 % interval by Student's t.
+
+    Raises:
+        ValueError: for fewer than two runs.
+    """
+    from scipy.stats import t
+
+    if len(values) < 2:
+        raise ValueError("an interval of a mean needs two runs or more")
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
+    half = float(t.ppf(0.975, len(values) - 1)) * error
+    return mean, mean - half, mean + half
+
+
+def _percentiles(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def roc_auc(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
+    """Area under the ROC curve: of the second of two labels, or of each against the rest, averaged."""
+    from sklearn.metrics import roc_auc_score
+
+    num_labels = probabilities.shape[1]
+    if len(np.unique(labels)) < num_labels:
+        return None
+    if num_labels == 2:
+        return float(roc_auc_score(labels, probabilities[:, 1]))
+    return float(roc_auc_score(labels, probabilities, multi_class="ovr"))
+
+
+def calibration_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> np.ndarray:
+    """Mean confidence, accuracy and number of texts of each bin of confidence that has some, [bins, 3]."""
+    confidence, correct = probabilities.max(-1), probabilities.argmax(-1) == labels
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    return np.array(
+        [
+            (confidence[place == i].mean(), correct[place == i].mean(), (place == i).sum())
+            for i in range(bins)
+            if (place == i).any()
+        ]
+    )
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Expected calibration error (Naeini et al. 2015)."""
+    bins = calibration_bins(probabilities, labels)
+    return float((np.abs(bins[:, 0] - bins[:, 1]) * bins[:, 2]).sum() / len(labels))
+
+
+# What a classifier must beat.
+
+
+def majority_baseline(train: LabelledTexts, evaluation: LabelledTexts) -> ClassificationResult:
+    """Every text gets the most frequent label of the training split, and the shares of the labels as probabilities."""
+    shares = np.array(list(train.counts().values())) / len(train)
+    logits = torch.from_numpy(np.log(np.maximum(shares, 1e-12))).expand(len(evaluation), -1)
+    return measure(logits, np.array(evaluation.labels), train.names)
+
+
+def linear_baseline(
+    train: LabelledTexts, validation: LabelledTexts, evaluation: LabelledTexts, analyzer: str = "word"
+) -> tuple[ClassificationResult, float]:
+    """Logistic regression on TF-IDF (scikit-learn), of words and pairs of words or of 1 to 5 characters within words.
+
+    Its one figure that matters, the strength of the regularisation, is chosen on the validation split.
+
+    Args:
+        analyzer: "word" or "char_wb".
+
+    Returns:
+        The result on `evaluation`, and the C that was chosen.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    longest = 2 if analyzer == "word" else 5
+    vectorizer = TfidfVectorizer(analyzer=analyzer, ngram_range=(1, longest), sublinear_tf=True)  # pyright: ignore[reportArgumentType]
+    features = vectorizer.fit_transform(train.texts)
+    held_out = vectorizer.transform(validation.texts)
+    candidates = []
+    for strength in (1.0, 10.0, 100.0):
+        model = LogisticRegression(C=strength, max_iter=1000).fit(features, train.labels)
+        candidates.append((model.score(held_out, validation.labels), -strength, model))
+    _, strength, best = max(candidates, key=lambda candidate: candidate[:2])
+    logits = np.log(np.maximum(best.predict_proba(vectorizer.transform(evaluation.texts)), 1e-12))
+    return measure(torch.from_numpy(logits), np.array(evaluation.labels), train.names), -strength
+
+
+# Plots.
+
+
+def plot_result(logits: torch.Tensor, labels: np.ndarray, names: Sequence[str], output_dir: Path) -> None:
+    """Draws confusion.png, roc.png and calibration.png."""
+    from matplotlib.figure import Figure
+    from sklearn.metrics import roc_curve
+
+    probabilities = logits.double().softmax(-1).numpy()
+    confusion = confusion_matrix(labels, probabilities.argmax(-1), len(names))
+
+    figure = Figure(figsize=(1.5 + 0.9 * len(names), 1.5 + 0.8 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    shares = confusion / np.maximum(confusion.sum(-1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(confusion):
+        color = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, f"{count:,}", ha="center", va="center", color=color)
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="predicted", ylabel="true")
+    figure.savefig(output_dir / "confusion.png", dpi=150)
+
+    figure = Figure(figsize=(5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for number in range(1, 2) if len(names) == 2 else range(len(names)):
+        truth = labels == number
+        if truth.any() and not truth.all():
+            false_rate, true_rate, _ = roc_curve(truth, probabilities[:, number])
+            axes.plot(false_rate, true_rate, label=names[number])
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle="--")
+    axes.set(xlabel="false positive rate", ylabel="true positive rate")
+    axes.legend(loc="lower right")
+    figure.savefig(output_dir / "roc.png", dpi=150)
+
+    bins = calibration_bins(probabilities, labels)
+    figure = Figure(figsize=(5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle="--")
+    axes.plot(bins[:, 0], bins[:, 1], marker="o")
+    for confidence, accuracy, count in bins:
+        axes.annotate(f"{int(count):,}", (confidence, accuracy), textcoords="offset points", xytext=(4, -10), size=8)
+    axes.set(xlabel="confidence", ylabel="accuracy (and number of texts)", xlim=(0, 1), ylim=(0, 1.02))
+    figure.savefig(output_dir / "calibration.png", dpi=150)
