@@ -1,0 +1,55 @@
+"""Alpaca: 52,000 instructions with answers by text-davinci-003, as conversations.
+
+    python data_builders/alpaca.py --output_dir data/alpaca
+    python data_builders/alpaca.py --source alpaca_data.json --output_dir data/alpaca
+    python data_builders/alpaca.py --source my_instructions.jsonl --output_dir data/mine --validation_fraction 0.1
+
+Without `--source` the rows come from the Hub (`tatsu-lab/alpaca`). Any file with the columns `instruction`, `input`
+and `output` will do. Rows with the same instruction (and other inputs) are in the same split. Splits follow from a
+hash of the instruction: the same in every order of the rows. Licence: CC BY-NC 4.0, for research only.
+"""
+
+from pathlib import Path
+
+from scratchgpt.arguments import parse_arguments
+from scratchgpt.data.builder import Built, check_arguments, finish
+from scratchgpt.data.chat_builder import ChatBuilderArguments, build_chats, describe_left_out
+from scratchgpt.data.chat_sources import read_source
+
+HUB_NAME = "tatsu-lab/alpaca"
+
+
+def build(arguments: ChatBuilderArguments) -> Built:
+    source = arguments.source or HUB_NAME
+    is_alpaca = arguments.source is None
+    data, left_out = build_chats(read_source(source), lambda row: row.get("instruction") or "", arguments)
+    name = source if is_alpaca else Path(source).name
+    return Built(
+        title="Alpaca as conversations" if is_alpaca else f"{name} as conversations",
+        description=(
+            f"Built by `data_builders/alpaca.py` from `{name}`: the instruction and, after an empty line, its input "
+            "are the user's message, the output is the assistant's. Rows with the same instruction are in the same "
+            f"split. {describe_left_out(left_out)}"
+        ),
+        data=data,
+        license="cc-by-nc-4.0" if is_alpaca else "unknown",
+        task="text-generation",
+        language="en" if is_alpaca else None,
+        build={
+            "builder": "alpaca",
+            "source": name,
+            "validation_fraction": arguments.validation_fraction,
+            "test_fraction": arguments.test_fraction,
+            "left_out": left_out,
+        },
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(ChatBuilderArguments, argv)
+    check_arguments(arguments)
+    finish(arguments, {"": build(arguments)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Dolly: 15,000 instructions that employees of Databricks wrote and answered, as conversations.
+
+    python data_builders/dolly.py --output_dir data/dolly
+    python data_builders/dolly.py --source databricks-dolly-15k.jsonl --output_dir data/dolly
+    python data_builders/dolly.py --output_dir data/dolly --max_context_characters 1000
+
+Without `--source` the rows come from the Hub (`databricks/databricks-dolly-15k`). Any file with the columns
+`instruction`, `context`, `response` and `category` will do. Rows about one passage are in the same split, and so are
+rows with the same instruction where there is no passage. Licence: CC BY-SA 3.0.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scratchgpt.arguments import parse_arguments
+from scratchgpt.data.builder import Built, check_arguments, finish
+from scratchgpt.data.chat_builder import ChatBuilderArguments, build_chats, describe_left_out
+from scratchgpt.data.chat_sources import read_source
+
+HUB_NAME = "databricks/databricks-dolly-15k"
+
+
+@dataclass(kw_only=True)
+class DollyArguments(ChatBuilderArguments):
+    max_context_characters: int | None = field(
+        default=None, metadata={"help": "Leave out rows about longer passages, for models with a short context."}
+    )
+
+
+def build(arguments: DollyArguments) -> Built:
+    source = arguments.source or HUB_NAME
+    is_dolly = arguments.source is None
+    longest, too_long = arguments.max_context_characters, 0
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal too_long
+        for row in read_source(source):
+            if longest is not None and len(row.get("context") or "") > longest:
+                too_long += 1
+            else:
+                yield {**row, "category": row.get("category") or ""}
+
+    def document(row: Any) -> str:
+        return (row.get("context") or "").strip() or row.get("instruction") or ""
+
+    data, left_out = build_chats(rows(), document, arguments, carry=["category"])
+    if too_long:
+        left_out["a long passage"] = too_long
+    name = source if is_dolly else Path(source).name
+    return Built(
+        title="Dolly as conversations" if is_dolly else f"{name} as conversations",
+        description=(
+            f"Built by `data_builders/dolly.py` from `{name}`: the instruction and, after an empty line, its context "
+            "are the user's message, the response is the assistant's. Rows about the same passage, or without one "
+            f"with the same instruction, are in the same split. {describe_left_out(left_out)}"
+        ),
+        data=data,
+        license="cc-by-sa-3.0" if is_dolly else "unknown",
+        task="text-generation",
+        language="en" if is_dolly else None,
+        build={
+            "builder": "dolly",
+            "source": name,
+            "validation_fraction": arguments.validation_fraction,
+            "test_fraction": arguments.test_fraction,
+            "max_context_characters": longest,
+            "left_out": left_out,
+        },
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(DollyArguments, argv)
+    check_arguments(arguments)
+    finish(arguments, {"": build(arguments)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Conversations of a chat data set, in whichever of four schemas it comes.
+
+    {"messages": [{"role": "user", "content": …}, {"role": "assistant", …}, …]}      the ecosystem's own
+    {"instruction": …, "input": …, "output": …}                                      Alpaca
+    {"instruction": …, "context": …, "response": …}                                  Dolly
+    {"conversations": [{"from": "human", "value": …}, {"from": "gpt", …}, …]}        ShareGPT
+
+Which one it is follows from the columns. A source is the name of a data set on the Hub, a folder written by
+`Dataset.save_to_disk`, or one file: `.json` (a list of rows), `.jsonl` or `.parquet`, the first two also as `.gz` or
+`.zst`.
+
+A conversation that cannot teach anything is left out, and the reason counted: one unsound row in a Hub data set is no
+reason to stop, but nobody should have to guess what was trained on.
+"""
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .chat import Message
+from .classification import read_rows
+from .text import not_utf8, open_text, suffix_of
+
+ROLES = ("system", "user", "assistant")
+SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
+"""Beside the names above, which some data sets of this schema use."""
+
+
+def to_messages(row: Mapping[str, Any]) -> list[Message]:
+    """The conversation in a row of any of the four schemas.
+
+    An instruction with an input or a context becomes one user message: the two with an empty line between. Roles and
+    contents are passed on as they are; `sound_conversations` looks at them.
+
+    Raises:
+        ValueError: for columns that are none of the four.
+    """
+    for column, role, content in (("messages", "role", "content"), ("conversations", "from", "value")):
+        turns = row.get(column)
+        if isinstance(turns, list):
+            return [_message(turn.get(role), turn.get(content)) for turn in turns if isinstance(turn, dict)]
+    for extra, answer in (("input", "output"), ("context", "response")):
+        if "instruction" in row and answer in row:
+            question, more = row["instruction"], row.get(extra)
+            if isinstance(question, str) and isinstance(more, str) and more.strip():
+                question = f"{question}\n\n{more}"
+            return [_message("user", question), _message("assistant", row[answer])]
+    raise ValueError(
+        f"no conversation in the columns {list(row)}: they must hold messages, conversations, instruction and output, "
+        "or instruction and response"
+    )
+
+
+def _message(role: Any, content: Any) -> Message:
+    if isinstance(role, str):
+        role = SHAREGPT_ROLES.get(role, role)
+    return {"role": role, "content": content}
+
+
+def sound_conversations(conversations: Iterable[Sequence[Message]]) -> tuple[list[list[Message]], Counter[str]]:
+    """The conversations that can be learned from, and for each reason how many could not.
+
+    An answer to nothing at the beginning is left out, and so is an empty system message; the rest of such a
+    conversation stays.
+    """
+    kept: list[list[Message]] = []
+    left_out: Counter[str] = Counter()
+    for messages in conversations:
+        reason = _fault(messages)
+        if reason is not None:
+            left_out[reason] += 1
+            continue
+        sound = [message for message in messages if message["role"] != "system" or message["content"].strip()]
+        first_question = next((i for i, message in enumerate(sound) if message["role"] == "user"), len(sound))
+        sound = [message for i, message in enumerate(sound) if i >= first_question or message["role"] != "assistant"]
+        if any(message["role"] == "assistant" for message in sound):
+            kept.append(sound)
+        else:
+            left_out["no answer to a question"] += 1
+    return kept, left_out
+
+
+def _fault(messages: Sequence[Message]) -> str | None:
+    if not messages:
+        return "no messages"
+    for message in messages:
+        role, content = message.get("role"), message.get("content")
+        if role not in ROLES:
+            return f"unknown role {role!r}"
+        if not isinstance(content, str):
+            return "content that is not text"
+        if role != "system" and not content.strip():
+            return "an empty message"
+    return None
+
+
+def read_chats(source: str | Path, split: str = "train") -> tuple[list[list[Message]], Counter[str]]:
+    """The conversations of `source` that can be learned from, and what was left out: reason → how many.
+
+    Args:
+        split: of a data set that has splits; files have none.
+
+    Raises:
+        ValueError: for a source that does not exist, cannot be read or has no such split, for columns of no known
+            schema, and where no conversation is left; names the file, and the row where it is one.
+    """
+
+    def conversations() -> Iterator[list[Message]]:
+        for number, row in enumerate(read_source(source, split), start=1):
+            try:
+                yield to_messages(row)
+            except ValueError as error:
+                raise ValueError(f"{source}, row {number}: {error}") from error
+
+    kept, left_out = sound_conversations(conversations())
+    if not kept:
+        raise ValueError(
+            f"{source}, split {split!r}: no conversation to learn from ({describe(left_out) or 'no rows'})"
+        )
+    return kept, left_out
+
+
+def describe(counts: Mapping[str, int]) -> str:
+    """`3 unknown role 'tool', 1 no messages`"""
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def read_source(source: str | Path, split: str = "train") -> Iterator[dict[str, Any]]:
+    """The rows of a file, a saved data set or one of the Hub.
+
+    Raises:
+        ValueError: as `read_chats`, columns aside.
+    """
+    path = Path(source)
+    if path.is_file():
+        yield from _read_json(path) if suffix_of(path) == ".json" else read_rows(path)
+        return
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    if path.is_dir() and ((path / "dataset_dict.json").is_file() or (path / "state.json").is_file()):
+        data: Any = datasets.load_from_disk(path)
+    elif path.is_dir():
+        raise ValueError(f"{path} is not a saved data set: name the file in it, or build it (data_builders/)")
+    else:
+        try:
+            data = datasets.load_dataset(str(source))
+        except (OSError, ValueError, DatasetsError) as error:
+            raise ValueError(
+                f"{str(source)!r} is neither a file or saved data set here nor one that can be read from the Hub: "
+                f"{error}"
+            ) from error
+    if isinstance(data, datasets.DatasetDict):
+        if split not in data:
+            raise ValueError(f"{source} has no split {split!r}; it has {list(data)}")
+        data = data[split]
+    yield from data
+
+
+def _read_json(file: Path) -> list[dict[str, Any]]:
+    try:
+        with open_text(file) as text:
+            rows = json.load(text)
+    except UnicodeDecodeError as error:
+        raise not_utf8(file, error) from error
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise ValueError(f"{file} cannot be unpacked: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{file} must hold a list of objects with columns; for one a line, name it .jsonl")
+    return rows
