@@ -52,6 +52,11 @@ def train(model: torch.nn.Module, ids: torch.Tensor, steps: int = 5) -> list[flo
     return losses
 
 
+def gradients_of(model: torch.nn.Module, ids: torch.Tensor) -> list[torch.Tensor]:
+    loss = model.train()(input_ids=ids, labels=ids).loss
+    return list(torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad]))
+
+
 @torch.no_grad()
 def logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
     return model.eval()(input_ids=ids).logits
@@ -182,6 +187,9 @@ def test_qlora(tokenizer, tmp_path: Path) -> None:
     losses = train(model, ids, steps=8)
     assert losses[-1] < losses[0] - 0.5
     assert all(torch.equal(m.weight.data, weight) for m, weight in zip(packed, before, strict=True))
+    gradients = gradients_of(model, ids)
+    logits(model, ids)  # an evaluation in between changes nothing
+    assert all(torch.equal(g, h) for g, h in zip(gradients, gradients_of(model, ids), strict=True))
     trained = logits(model, ids)
     save_model(model, tokenizer, tmp_path / "adapter")
     again, _ = load_adapter(tmp_path / "adapter", four_bit=True)

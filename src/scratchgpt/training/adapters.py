@@ -61,18 +61,25 @@ def load_base(
     Raises:
         ValueError: for a model of another architecture, and without bitsandbytes where it is needed.
     """
-    if four_bit:
-        try:
-            import bitsandbytes  # noqa: F401  # asked for here, where the remedy can be said
-        except ImportError as error:
-            raise ValueError("tuning=qlora needs the package bitsandbytes: pip install -e '.[quant]'") from error
-        kwargs["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.float32,  # autocast, where the hardware has bf16, still lowers it
-        )
-    return kind.from_pretrained(directory, dtype=torch.float32, **kwargs)
+    if not four_bit:
+        return kind.from_pretrained(directory, dtype=torch.float32, **kwargs)
+    try:
+        from bitsandbytes.nn.modules import Linear4bit
+    except ImportError as error:
+        raise ValueError("tuning=qlora needs the package bitsandbytes: pip install -e '.[quant]'") from error
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
+    )
+    model = kind.from_pretrained(directory, dtype=torch.float32, quantization_config=quantization, **kwargs)
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            # In evaluation on a CPU with AVX-512 bf16, bitsandbytes (0.50.2) packs the weights for a kernel that has
+            # no gradient, and leaves them packed when training goes on: the layers before would learn nothing.
+            module.support_avx512bf16_for_cpu = False
+    return model
 
 
 def add_adapter(

@@ -1,0 +1,48 @@
+"""Add an adapter into its base: a plain model directory, which needs neither peft nor the base.
+
+    python recipes/merge_adapter.py --adapter runs/demo/chat/final --output_dir runs/demo/chat_merged
+    python recipes/merge_adapter.py --adapter my_adapter --base my_base --output_dir merged   # the base was moved
+
+The base is found where it was when the adapter was trained, or at `--base`; another base, or another tokenizer, is
+refused. An adapter that was trained on a base in four bits is merged into the base in full precision, for which it
+was not trained exactly: a little is lost, as with any other use of it on that base.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from scratchgpt.arguments import parse_arguments
+from scratchgpt.data.chat import stop_token_id
+from scratchgpt.hub import save_model
+from scratchgpt.staging import check_output
+from scratchgpt.training.adapters import load_adapter, merge_adapter
+from scratchgpt.training.arguments import option
+
+
+@dataclass
+class MergeArguments:
+    adapter: str = option("", "Directory of the adapter.")
+    output_dir: str = option("", "Where the merged model goes.")
+    base: str | None = option(None, "The base, where it is no longer at its old place.")
+    overwrite: bool = option(False, "Replace an earlier model in output_dir.")
+
+    def __post_init__(self) -> None:
+        for name in ("adapter", "output_dir"):
+            if not getattr(self, name):
+                raise ValueError(f"--{name} is missing: {self.__dataclass_fields__[name].metadata['help']}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(MergeArguments, argv)
+    check_output(arguments.output_dir, arguments.overwrite, marker="config.json")
+    adapted, tokenizer = load_adapter(arguments.adapter, arguments.base)
+    model: Any = merge_adapter(adapted)
+    ids: Any = tokenizer  # annotated as if ids could be text
+    if tokenizer.chat_template is not None:  # so that pipelines and servers end an answer where it ends
+        model.generation_config.eos_token_id = sorted({stop_token_id(tokenizer), ids.eos_token_id})
+    save_model(model, tokenizer, arguments.output_dir, arguments.overwrite)
+    print(f"{arguments.adapter} merged into {arguments.output_dir}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""What a model answers: generated in batches, cut by token position, and compared with reference answers.
+
+An answer ends at the first special token, whichever it is; only the one that the chat template ends answers with
+counts as a proper end. So no answer can hold a role token or end-of-text, and the prompt, which is cut off by its
+length in tokens and never looked for in the text, cannot be in it either.
+
+ROUGE-L (Lin 2004) is the F-measure of the longest common subsequence of words, case and punctuation ignored, as
+`rouge-score` computes it without stemming. It rewards the reference's words in their order, not truth.
+"""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from ..data.chat import Message, render_chats, stop_token_id
+
+
+@dataclass(frozen=True)
+class Response:
+    """One answer."""
+
+    text: str
+    token_ids: list[int]
+    """Without the token that ended it."""
+    stopped: bool
+    """Whether it ended with the chat template's stop token, not at the limit and not with another special token."""
+
+
+@dataclass
+class ResponseScores:
+    """What `score_responses` found."""
+
+    rouge_l: float
+    """Mean F-measure, 0 to 1."""
+    exact_stop_rate: float
+    """Share of answers that ended with the stop token."""
+    exact_stop_interval: tuple[float, float]
+    """95 % confidence interval of the rate (Wilson 1927)."""
+    mean_tokens: float
+    num_responses: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A conversation up to a question, and the answer that the data set has for it."""
+
+    messages: list[Message]
+    reference: str
+
+
+def last_questions(conversations: Sequence[Sequence[Message]]) -> list[Question]:
+    """Of each conversation that ends with an answer what comes before it, and the answer."""
+    return [
+        Question(list(messages[:-1]), messages[-1]["content"])
+        for messages in conversations
+        if len(messages) > 1 and messages[-1]["role"] == "assistant"
+    ]
+
+
+@torch.no_grad()
+def generate_responses(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[Sequence[Message]],
+    max_new_tokens: int = 128,
+    batch_size: int = 16,
+    do_sample: bool = False,
+    seed: int = 0,
+    **sampling: Any,
+) -> list[Response]:
+    """An answer to each conversation.
+
+    Args:
+        model: a causal language model, adapted or not.
+        conversations: each ends with a question. Prompts of similar length share a batch, padded on the left.
+        max_new_tokens: at most; less where the context ends earlier.
+        do_sample: draw from the distribution instead of taking the likeliest token; `sampling` then holds
+            temperature, top_k and the like, as for `generate`.
+
+    Raises:
+        ValueError: for a prompt that fills the whole context, and as `render_chats` and `stop_token_id`.
+    """
+    config, context = model.config, model.config.max_position_embeddings
+    stop = stop_token_id(tokenizer)
+    prompts = [chat.input_ids for chat in render_chats(conversations, tokenizer, add_generation_prompt=True)]
+    for number, prompt in enumerate(prompts):
+        if len(prompt) >= context:
+            raise ValueError(
+                f"prompt {number} has {len(prompt)} tokens and leaves no room for an answer within {context}: "
+                "shorten the conversation"
+            )
+    ids_of: Any = tokenizer  # annotated as if ids could be text
+    pad = ids_of.pad_token_id if ids_of.pad_token_id is not None else ids_of.eos_token_id
+    unk = [ids_of.unk_token_id] if ids_of.unk_token_id is not None else []
+    ends = [token for token in tokenizer.all_special_ids if token not in unk]
+    # <|unk|> spells nothing; rows of the embedding beyond the tokenizer's ids (round sizes are faster) mean nothing.
+    never = [*unk, *range(len(tokenizer), config.vocab_size)]
+    device, was_training = next(model.parameters()).device, model.training
+    model.eval()
+    torch.manual_seed(seed)
+    responses: dict[int, Response] = {}
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    for start in range(0, len(order), batch_size):
+        numbers = order[start : start + batch_size]
+        width = max(len(prompts[i]) for i in numbers)
+        ids = torch.full((len(numbers), width), pad, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, i in enumerate(numbers):
+            ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
+            mask[row, width - len(prompts[i]) :] = 1
+        generation = GenerationConfig(
+            max_new_tokens=min(max_new_tokens, context - width),
+            do_sample=do_sample,
+            eos_token_id=ends,
+            pad_token_id=pad,
+            suppress_tokens=never or None,
+            **sampling,
+        )
+        output = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=generation)
+        for i, new_ids in zip(numbers, output[:, width:].tolist(), strict=True):
+            end = next((place for place, token in enumerate(new_ids) if token in ends), None)
+            answer = new_ids[:end]
+            responses[i] = Response(str(tokenizer.decode(answer)), answer, end is not None and new_ids[end] == stop)
+    model.train(was_training)
+    return [responses[i] for i in range(len(prompts))]
+
+
+def score_responses(responses: Sequence[Response], references: Sequence[str]) -> ResponseScores:
+    """
+    Raises:
+        ValueError: where there are none, or not one reference for each.
+    """
+    from rouge_score.rouge_scorer import RougeScorer
+
+    if not responses or len(responses) != len(references):
+        raise ValueError(f"{len(responses)} responses and {len(references)} references: give one for each")
+    scorer = RougeScorer(["rougeL"], use_stemmer=False)
+    scores = [
+        scorer.score(reference, response.text)["rougeL"].fmeasure
+        for response, reference in zip(responses, references, strict=True)
+    ]
+    count, stopped = len(responses), sum(response.stopped for response in responses)
+    return ResponseScores(
+        rouge_l=sum(scores) / count,
+        exact_stop_rate=stopped / count,
+        exact_stop_interval=wilson_interval(stopped, count),
+        mean_tokens=sum(len(response.token_ids) for response in responses) / count,
+        num_responses=count,
+    )
+
+
+def wilson_interval(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """The confidence interval of a rate; by default 95 %."""
+    rate, spread = successes / count, z * z / count
+    middle = (rate + spread / 2) / (1 + spread)
+    half = z * math.sqrt(rate * (1 - rate) / count + spread / (4 * count)) / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def write_responses(
+    file: str | os.PathLike[str], questions: Sequence[Question], answers: dict[str, Sequence[Response]]
+) -> None:
+    """JSON lines: the messages, the reference, and for each named model its answer and whether it stopped."""
+    lines = []
+    for i, question in enumerate(questions):
+        found = {name: {"text": given[i].text, "stopped": given[i].stopped} for name, given in answers.items()}
+        line = {"messages": question.messages, "reference": question.reference, "responses": found}
+        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    Path(file).write_text("".join(lines), encoding="utf-8")
