@@ -8,6 +8,8 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from scratchgpt import ScratchGPTForCausalLM
+from scratchgpt.data.chat import render_chats
+from scratchgpt.data.chat_rows import ChatRows
 
 CONVERSATIONS = [
     [
@@ -59,3 +61,31 @@ def test_sft_on_assistant_turns(preset: str, make_config, tokenizer, tmp_path: P
     assert len(losses) == 2
     assert losses[1] < losses[0]
     assert not torch.equal(model.state_dict()["model.layers.0.mlp.up_proj.weight"], before)
+
+
+def test_the_loss_is_that_of_our_chat_rows(preset: str, make_config, tokenizer, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = ScratchGPTForCausalLM(make_config(preset)).eval()
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(
+            output_dir=str(tmp_path),
+            assistant_only_loss=True,
+            max_length=128,
+            report_to=[],
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+        ),
+        train_dataset=Dataset.from_dict({"messages": CONVERSATIONS}),
+        processing_class=deepcopy(tokenizer),
+    )
+    theirs_batch = trainer.data_collator(list(trainer.train_dataset))
+    rows = ChatRows(render_chats(CONVERSATIONS, tokenizer), 128, tokenizer.pad_token_id)
+    ours_batch = rows.batch([0])
+    assert len(rows) == 1  # both conversations, packed
+    assert rows.num_targets == int((theirs_batch["labels"] != -100).sum())
+    with torch.no_grad():
+        theirs = trainer.compute_loss(model, theirs_batch)
+        ours = model(**ours_batch, use_cache=False).loss
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
