@@ -87,7 +87,7 @@ class ClassifierArguments(AdapterArguments, TrainingArguments):
         "full", "What is trained beside the head: everything, last_layers of the layers, nothing, or an adapter."
     )
     last_layers: int = option(2, "tuning=last_layers: how many.")
-    lora_r: int = option(8, "Rank of the adapter's matrices.")
+    lora_r: int = option(4, "Rank of the adapter's matrices.")
     lora_alpha: int = option(16, "The adapter's output is scaled by alpha / rank (rsLoRA: alpha / √rank).")
     class_weights: Literal["none", "balanced"] = option(
         "none", "balanced: every label has the same share of the loss."

@@ -6,7 +6,7 @@ the multinomial distribution that resampling texts has.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -84,11 +84,13 @@ def predict(
     num_labels: int,
     batch_size: int,
     accelerator: Accelerator | None = None,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> torch.Tensor:
     """Logits [rows, labels] in the rows' order, fp32, on the CPU. Texts of like length share a batch.
 
     Args:
         accelerator: splits the rows over its processes; without, this process does it all.
+        progress: told how many texts each batch had.
     """
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
@@ -100,6 +102,7 @@ def predict(
         part = mine[start : start + batch_size]
         batch = {name: tensor.to(device) for name, tensor in rows.batch(part).items() if name != "labels"}
         found.append((part, model(**batch, use_cache=False).logits.float()))
+        progress(len(part))
     model.train(was_training)
     logits = torch.zeros(len(rows), num_labels, device=device)
     for part, values in found:

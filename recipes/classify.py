@@ -1,0 +1,119 @@
+"""Classify the texts of a file, in batches, with a classifier that recipes/finetune_classifier.py made.
+
+    python recipes/classify.py --model runs/sms_spam/classifier/final --data messages.txt --output labels.jsonl
+    python recipes/classify.py --model runs/reviews/final --data new.csv --text_column review --output labels.csv
+    python recipes/classify.py --model runs/reviews/final --data held_out.tsv --label_column stars --output out.jsonl
+
+A .txt has a text a line; .csv, .tsv (with a header), .jsonl and .parquet have columns. Every text gets a line with
+its label, the label's probability and those of all labels, in the order of the file, as .jsonl, .csv or .tsv. Longer
+texts than the model reads are cut, with a warning that counts them. With `--label_column` the answers are measured.
+"""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import scratchgpt  # noqa: F401 - registers the classes
+from scratchgpt.arguments import parse_arguments
+from scratchgpt.data.classification import LabelledTexts, read_labelled, read_rows
+from scratchgpt.data.text import not_utf8, open_text, suffix_of
+from scratchgpt.evaluation.classification import measure, predict
+from scratchgpt.training.arguments import option
+from scratchgpt.training.classification import TextRows
+
+
+@dataclass
+class ClassifyArguments:
+    model: str = option("", "Directory or Hub name of a classifier.")
+    data: str = option("", "File of texts: .txt, .csv, .tsv, .jsonl or .parquet.")
+    output: str = option("", "File to write: .jsonl, .csv or .tsv.")
+    text_column: str = option("text", "Column that holds the text, where the file has columns.")
+    label_column: str | None = option(None, "Column of the true labels, if the answers are to be measured.")
+    batch_size: int = option(64, "Texts in a forward pass.")
+    overwrite: bool = option(False, "Replace output if it is there.")
+
+    def __post_init__(self) -> None:
+        for name in ("model", "data", "output"):
+            if not getattr(self, name):
+                raise ValueError(f"--{name} is missing: {self.__dataclass_fields__[name].metadata['help']}")
+        if Path(self.output).suffix not in (".jsonl", ".csv", ".tsv"):
+            raise ValueError(f"{self.output}: write to a .jsonl, .csv or .tsv")
+        if Path(self.output).exists() and not self.overwrite:
+            raise ValueError(f"{self.output} is there: give another file, or --overwrite True")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size} must be 1 or more")
+
+
+def read_file(arguments: ClassifyArguments, names: list[str]) -> LabelledTexts:
+    """The texts, with their labels where they are asked for; else all with the first one.
+
+    Raises:
+        ValueError: as `read_labelled`.
+    """
+    file = Path(arguments.data)
+    if not file.is_file():
+        raise ValueError(f"{file} is no file: give a .txt, .csv, .tsv, .jsonl or .parquet")
+    if arguments.label_column is not None:
+        return read_labelled(file, "", arguments.text_column, arguments.label_column, names)
+    texts = []
+    if suffix_of(file) == ".txt":
+        try:
+            with open_text(file) as lines:
+                texts = [line.rstrip("\n") for line in lines]
+        except UnicodeDecodeError as error:
+            raise not_utf8(file, error) from error
+    else:
+        for row in read_rows(file):
+            if arguments.text_column not in row:
+                raise ValueError(f"{file} has no column {arguments.text_column!r}; it has {list(row)}")
+            texts.append(row[arguments.text_column])
+    for number, text in enumerate(texts, start=1):
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{file}, row {number}: no text, but {text!r}")
+    if not texts:
+        raise ValueError(f"{file} has no texts")
+    return LabelledTexts(texts, [0] * len(texts), names)
+
+
+def write(file: Path, rows: list[dict[str, str | float]]) -> None:
+    with file.open("w", encoding="utf-8", newline="") as output:
+        if file.suffix == ".jsonl":
+            output.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        else:
+            writer = csv.DictWriter(output, list(rows[0]), delimiter="," if file.suffix == ".csv" else "\t")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(ClassifyArguments, argv)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    model = AutoModelForSequenceClassification.from_pretrained(arguments.model, dtype=torch.float32)
+    names = [model.config.id2label[number] for number in range(model.config.num_labels)]
+    data = read_file(arguments, names)
+    max_length = min(tokenizer.model_max_length, model.config.max_position_embeddings)
+    rows = TextRows(data, tokenizer, max_length)
+    with tqdm(total=len(rows), unit="text") as bar:
+        logits = predict(model, rows, len(names), arguments.batch_size, progress=bar.update)
+    probabilities = logits.softmax(-1)
+    answers = [
+        {
+            "label": names[int(each.argmax())],
+            "probability": float(each.max()),
+            **{f"p({name})": value for name, value in zip(names, each.tolist(), strict=True)},
+        }
+        for each in probabilities
+    ]
+    write(Path(arguments.output), answers)
+    print(f"{len(answers):,} texts: {arguments.output}")
+    if arguments.label_column is not None:
+        print(measure(logits, rows.labels, names).summary().removeprefix("validation "))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""Rows in buckets of length, the loss, freezing; and answers that depend on neither batch nor padding."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from transformers import pipeline
+
+from scratchgpt import ScratchGPTConfig, ScratchGPTForSequenceClassification
+from scratchgpt.data.classification import LabelledTexts
+from scratchgpt.evaluation.classification import predict
+from scratchgpt.hub import save_model
+from scratchgpt.tokenizers import BPETokenizer, to_transformers
+from scratchgpt.training.adapters import AdapterArguments, add_adapter, load_adapter, merge_adapter
+from scratchgpt.training.classification import TextClassification, TextRows, balanced_weights, freeze
+
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog", "and", "then", "it", "sleeps"]
+TEXTS = [" ".join(WORDS[: 1 + i % 12]) + f" {i}" for i in range(90)]
+DATA = LabelledTexts(TEXTS, [int(i % 3 == 0) for i in range(90)], ["ham", "spam"])
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return to_transformers(BPETokenizer.train(TEXTS, vocab_size=320))
+
+
+def make_model(tokenizer, preset: str = "modern", **changed) -> ScratchGPTForSequenceClassification:
+    torch.manual_seed(0)
+    config = ScratchGPTConfig.from_preset(
+        preset,
+        **{
+            "vocab_size": len(tokenizer),
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 32,
+            "initializer_range": 0.2,  # so that answers differ
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+            "id2label": {0: "ham", 1: "spam"},
+            "label2id": {"ham": 0, "spam": 1},
+            **changed,
+        },
+    )
+    return ScratchGPTForSequenceClassification(config).eval()
+
+
+def test_an_epoch_has_every_row_and_batches_have_one_length(tokenizer) -> None:
+    rows = TextRows(DATA, tokenizer, 32)
+    steps = [rows.indices(step, 8, seed=3) for step in range(12)]  # 90 rows: 12 batches, 6 places filled up
+    seen = np.concatenate(steps)
+    assert set(seen) == set(range(90))
+    assert len(seen) == 96
+    spread = np.mean([np.ptp(rows.lengths[indices]) for indices in steps])
+    shuffled = np.random.default_rng(0).permutation(96) % 90
+    assert spread < 0.3 * np.mean([np.ptp(rows.lengths[part]) for part in np.split(shuffled, 12)])
+    again = TextRows(DATA, tokenizer, 32)
+    assert all((again.indices(step, 8, seed=3) == steps[step]).all() for step in (7, 0, 11))  # in any order
+    assert any((rows.indices(step + 12, 8, seed=3) != steps[step]).any() for step in range(12))
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_batch_is_padded_where_the_tokenizer_says(tokenizer, side: str) -> None:
+    tokenizer.padding_side = side
+    try:
+        batch = TextRows(DATA, tokenizer, 32).batch(np.array([0, 11]))
+        expected = tokenizer([TEXTS[0], TEXTS[11]], padding=True, pad_to_multiple_of=8, return_tensors="pt")
+        assert batch["input_ids"].tolist() == expected["input_ids"].tolist()
+        assert batch["attention_mask"].tolist() == expected["attention_mask"].tolist()
+        assert batch["labels"].tolist() == [1, 0]
+    finally:
+        tokenizer.padding_side = "right"
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_longer_texts_are_cut_with_a_warning_that_counts_them(tokenizer, side: str) -> None:
+    whole = TextRows(DATA, tokenizer, 32)
+    too_long = int((whole.lengths > 6).sum())
+    assert 0 < too_long < 90
+    tokenizer.truncation_side = side
+    try:
+        with pytest.warns(UserWarning, match=f"{too_long} of 90 texts are longer than 6 tokens and are cut .{side}"):
+            cut = TextRows(DATA, tokenizer, 6)
+    finally:
+        tokenizer.truncation_side = "right"
+    assert cut.num_truncated == too_long
+    ids = whole.input_ids[11]
+    assert cut.input_ids[11].tolist() == (ids[-6:] if side == "left" else ids[:6]).tolist()
+    assert cut.batch(np.arange(90))["input_ids"].shape == (90, 6)
+
+
+def test_the_loss_is_that_of_the_global_batch_with_weights(tokenizer) -> None:
+    rows, model = TextRows(DATA, tokenizer, 32), make_model(tokenizer)
+    weights = balanced_weights(DATA)
+    assert weights.tolist() == pytest.approx([90 / (2 * 60), 90 / (2 * 30)])
+    task = TextClassification(rows, rows, 16, weights)
+    first, second = rows.batch(np.arange(10)), rows.batch(np.arange(10, 16))
+    count = task.num_targets(first) + task.num_targets(second)
+    parts = task.loss(model, first, count) + task.loss(model, second, count)
+    both = rows.batch(np.arange(16))
+    logits = model(input_ids=both["input_ids"], attention_mask=both["attention_mask"]).logits
+    losses = torch.nn.functional.cross_entropy(logits, both["labels"], reduction="none")
+    torch.testing.assert_close(parts, (losses * weights[both["labels"]]).sum() / 16)
+
+
+def test_evaluation_is_in_the_order_of_the_rows(tokenizer) -> None:
+    rows, model = TextRows(DATA, tokenizer, 32), make_model(tokenizer)
+    logits = predict(model, rows, 2, 7)
+    one_by_one = torch.stack([model(**tokenizer(text, return_tensors="pt")).logits[0].detach() for text in TEXTS])
+    torch.testing.assert_close(logits, one_by_one, rtol=1e-4, atol=1e-5)
+    assert logits.argmax(-1).unique().numel() == 2
+    result = TextClassification(rows, rows, 7).evaluate(model, Accelerator(cpu=True))
+    assert result.accuracy == (one_by_one.argmax(-1) == torch.tensor(DATA.labels)).double().mean()
+
+
+@pytest.mark.parametrize("preset", ["gpt2", "modern"])
+def test_the_same_text_has_the_same_probabilities_everywhere(tokenizer, preset: str, tmp_path: Path) -> None:
+    """Alone, in a batch, padded on either side, and through `pipeline`; also with an end-of-text inside."""
+    texts = [*TEXTS[:12], "the fox<|endoftext|>jumps", "<|endoftext|>the dog<|endoftext|>"]
+    model = make_model(tokenizer, preset)
+    alone = torch.cat([model(**tokenizer(text, return_tensors="pt")).logits.softmax(-1) for text in texts]).detach()
+    assert tokenizer.eos_token_id in tokenizer(texts[-1])["input_ids"]
+    save_model(model, tokenizer, tmp_path / "model")
+    for side in ("left", "right"):
+        batch = tokenizer(texts, padding=True, padding_side=side, return_tensors="pt")
+        torch.testing.assert_close(model(**batch).logits.softmax(-1), alone, rtol=1e-4, atol=1e-5)
+    classify = pipeline("text-classification", str(tmp_path / "model"), device="cpu")
+    for batch_size in (1, 5):
+        answers = classify(texts, top_k=None, batch_size=batch_size)
+        found = [{each["label"]: each["score"] for each in answer} for answer in answers]
+        piped = torch.tensor([[each["ham"], each["spam"]] for each in found])
+        torch.testing.assert_close(piped, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("last_layers", "layers"), [(0, set()), (1, {"1"}), (2, {"0", "1"})])
+def test_freezing(tokenizer, last_layers: int, layers: set[str]) -> None:
+    model = make_model(tokenizer)
+    freeze(model, last_layers)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert {name.split(".")[2] for name in trained if name.startswith("model.layers.")} == layers
+    assert trained >= {"score.weight"}
+    assert ("model.norm.weight" in trained) == bool(last_layers)
+    assert not any("embed" in name for name in trained)
+    with pytest.raises(ValueError, match="last_layers=3: the model has 2 layers"):
+        freeze(model, 3)
+
+
+def test_lora_saves_reloads_and_merges_with_a_frozen_base(tokenizer, tmp_path: Path) -> None:
+    make = {"num_labels": 3, "id2label": {0: "a", 1: "b", 2: "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}
+    save_model(make_model(tokenizer, **make), tokenizer, tmp_path / "base")
+    base = ScratchGPTForSequenceClassification.from_pretrained(tmp_path / "base")
+    before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
+    model = add_adapter(base, AdapterArguments(tuning="lora", lora_r=4), task_type="SEQ_CLS")
+    batch = tokenizer(TEXTS[:8], padding=True, return_tensors="pt")
+    optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=0.5)
+    for _ in range(3):
+        loss = torch.nn.functional.cross_entropy(model.train()(**batch).logits, torch.arange(8) % 3)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    trained = model.eval()(**batch).logits.detach()
+    untouched = {
+        name.replace("base_layer.", ""): tensor
+        for name, tensor in base.model.state_dict().items()
+        if "lora_" not in name
+    }
+    assert untouched.keys() == before.keys()
+    assert all(torch.equal(untouched[name], tensor) for name, tensor in before.items())  # bit for bit
+    save_model(model, tokenizer, tmp_path / "adapter")
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size > 1000
+    labels = {name: make[name] for name in ("id2label", "label2id")}
+    again, _ = load_adapter(tmp_path / "adapter", kind=ScratchGPTForSequenceClassification, **labels)
+    assert torch.equal(again(**batch).logits, trained)
+    torch.testing.assert_close(merge_adapter(again)(**batch).logits, trained, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("preset", ["gpt2", "modern"])
+def test_the_default_adapter_is_below_one_percent_of_a_124m_model(preset: str) -> None:
+    from recipes.finetune_classifier import ClassifierArguments
+
+    with torch.device("meta"):
+        model = ScratchGPTForSequenceClassification(ScratchGPTConfig.from_preset(preset))
+    arguments = ClassifierArguments(data="x", model_name_or_path="y", tuning="lora")
+    adapted = add_adapter(model, arguments, task_type="SEQ_CLS")
+    trained, total = adapted.get_nb_trainable_parameters()
+    assert total > 120e6
+    assert 0.002 < trained / total < 0.01
