@@ -4,6 +4,7 @@ The patterns mean the same to Python's `regex` and to Oniguruma, the engine of t
 the Unicode tables of both know (the newer of the two may call a letter what the other does not know yet).
 """
 
+import functools
 import re
 from collections.abc import Callable
 
@@ -26,11 +27,16 @@ CHAR_PATTERN = r"[\s\S]"
 """Single characters (Unicode code points)."""
 
 
+BEYOND_BMP = re.compile("[\U00010000-\U0010ffff]")
+
+
+@functools.cache
 def splitter(pattern: str) -> Callable[[str], list[str]]:
     """The function that cuts a text into pre-tokens by `pattern`.
 
-    For the patterns above, ASCII texts take the standard library's `re`, which is twice as fast as `regex` but knows
-    no `\\p{…}`; a pattern of the user's own may use syntax that only `regex` has.
+    For the patterns above it is the standard library's `re`, which is twice as fast as `regex`. It knows no
+    `\\p{…}` and gets the characters spelled out, up to U+FFFF, since sets with later ones are slow. Texts with later
+    ones (emoji, rare scripts) take `regex`, and so do patterns of the user's own, with syntax unknown to `re` perhaps.
 
     Raises:
         ValueError: for a pattern that is no regular expression.
@@ -39,20 +45,29 @@ def splitter(pattern: str) -> Callable[[str], list[str]]:
         findall = regex.compile(pattern).findall
     except regex.error as error:
         raise ValueError(f"the pattern {pattern!r} is no regular expression: {error}") from error
-    if pattern not in (GPT2_PATTERN, GPT4_PATTERN, WORD_PATTERN, CHAR_PATTERN):
+    if pattern == CHAR_PATTERN:
+        return list
+    if pattern not in (GPT2_PATTERN, GPT4_PATTERN, WORD_PATTERN):
         return findall
-    ascii_findall = re.compile(_ascii_form(pattern), re.ASCII).findall
-    return lambda text: ascii_findall(text) if text.isascii() else findall(text)
+    fast_findall = re.compile(_spelled_out(pattern)).findall
+    return lambda text: fast_findall(text) if text.isascii() or not BEYOND_BMP.search(text) else findall(text)
 
 
-def _ascii_form(pattern: str) -> str:
-    """`pattern` with `\\p{…}` spelled out for ASCII: as a set of its own, or as part of the set around it."""
-    spelled = {r"\p{L}": "a-zA-Z", r"\p{N}": "0-9", r"\p{M}": ""}
+def _spelled_out(pattern: str) -> str:
+    """`pattern` with the classes that `re` lacks or sees otherwise as ranges: sets of their own, or parts of sets."""
     form, in_set = "", False
-    for part in re.split(r"(\\p\{.\}|[\[\]])", pattern):
+    for part in re.split(r"(\\p\{.\}|\\s|\\S|[\[\]])", pattern):
         if part in ("[", "]"):
             in_set = part == "["
-        elif part in spelled:
-            part = spelled[part] if in_set else f"[{spelled[part]}]"
+        elif part == r"\S":
+            part = f"[^{_ranges(part.lower())}]"
+        elif part == r"\s" or part.startswith(r"\p"):
+            part = _ranges(part) if in_set else f"[{_ranges(part)}]"
         form += part
     return form
+
+
+def _ranges(character_class: str) -> str:
+    """What `regex` counts among `character_class`, as ranges up to U+FFFF for a set."""
+    runs = regex.finditer(f"(?:{character_class})+", "".join(map(chr, range(0x10000))))
+    return "".join(f"\\u{run.start():04x}-\\u{run.end() - 1:04x}" for run in runs)
