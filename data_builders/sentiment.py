@@ -180,7 +180,7 @@ def plain_texts(
         if key not in seen:
             seen.add(key)
             rows["validation" if draw(seed, "text", key) < 0.02 else "train"].append({"text": text, "source": where})
-    return rows
+    return {split: members for split, members in rows.items() if members}
 
 
 def main(argv: list[str] | None = None) -> None:

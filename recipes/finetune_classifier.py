@@ -100,7 +100,7 @@ class ClassifierArguments(AdapterArguments, TrainingArguments):
     lm_batch_size: int = option(16, "Rows of it in a step.")
     cache_dir: str = option("runs/cache", "Where tokenised corpora are kept.")
 
-    baselines: list[str] = option(["word"], "TF-IDF baselines: word, char_wb; none: an empty list.")
+    baselines: list[str] = option(["word"], "TF-IDF baselines: of words (word), of characters (char_wb), or none.")
     compile: bool = option(False, "Compile the training step; every length of a batch anew.")
     learning_rate: float = option(3e-4, "Peak learning rate of AdamW.")
     per_device_train_batch_size: int = option(32, "Texts per process and forward pass.")
@@ -115,6 +115,8 @@ class ClassifierArguments(AdapterArguments, TrainingArguments):
                 raise ValueError(f"--{name} is missing: {self.__dataclass_fields__[name].metadata['help']}")
         if self.tuning == "lora" and self.from_scratch:
             raise ValueError("tuning=lora needs a base with weights: leave from_scratch out, or tune in full")
+        if unknown := set(self.baselines) - {"word", "char_wb", "none"}:
+            raise ValueError(f"unknown baselines {sorted(unknown)}: choose from word, char_wb, none")
         if self.lm_steps and self.lm_data is None:
             raise ValueError("lm_steps needs --lm_data: the text to read")
         check_fractions(validation_fraction=self.validation_fraction, test_fraction=self.test_fraction)
@@ -128,6 +130,7 @@ def load_splits(arguments: ClassifierArguments) -> dict[str, LabelledTexts]:
     """
     columns = {"text_column": arguments.text_column, "label_column": arguments.label_column}
     data = read_labelled(arguments.data, arguments.train_split, **columns)
+    check_classes(data, arguments.data)
     if not Path(arguments.data).is_file():
         splits = {"train": data}
         for name, split in (("validation", arguments.eval_split), ("test", arguments.test_split)):
@@ -142,13 +145,13 @@ def load_splits(arguments: ClassifierArguments) -> dict[str, LabelledTexts]:
         fractions = {"validation": arguments.validation_fraction, "test": arguments.test_fraction}
         rows = split_rows(data.texts, data.labels, fractions, arguments.seed)
         splits = {name: data.select(members) for name, members in rows.items()}
+        check_classes(splits["train"], f"the training split of {arguments.data}")
         print("Left out: " + ", ".join(f"{reason}: {count:,}" for reason, count in removed.items()))
     for name in ("validation", "test"):
         if name in splits and not len(splits[name]):
             raise ValueError(f"the split {name!r} is empty: give more texts or a larger fraction")
     if "validation" not in splits:
         raise ValueError("there is nothing to validate on: give validation_fraction above 0, or --eval_data")
-    check_classes(splits["train"], "the training split")
     return splits
 
 
@@ -257,7 +260,7 @@ def main(argv: list[str] | None = None) -> None:
     name = "test" if "test" in splits else "validation"
     result, logits = test_result(arguments, rows[name], accelerator.device)
     baselines = {"majority": majority_baseline(splits["train"], splits[name]).as_dict()}
-    for analyzer in arguments.baselines:
+    for analyzer in [name for name in arguments.baselines if name != "none"]:
         linear, strength = linear_baseline(splits["train"], splits["validation"], splits[name], analyzer)
         baselines[f"TF-IDF logistic regression ({analyzer})"] = {"C": strength, **linear.as_dict()}
     output_dir = Path(arguments.output_dir)
