@@ -1,0 +1,233 @@
+"""Decoding beside its peers: `python benchmarks/generation.py [--batch_sizes 1 8] [--rounds 5]`.
+
+The shape of GPT-2 124M with random weights, a prompt of 32 tokens, 128 new ones, greedy, on the CPU. One process holds
+all models; in each round each candidate decodes once, one after the other, so that all see the same machine. Compiling
+comes before the first round. Peers run as their documentation says.
+
+- tokens/s: by wall time, which is right on an idle machine only
+- tokens per CPU second: by the time of all threads
+
+The bandwidth limit is what reading every weight once per step would take, at the speed at which this process read a
+large buffer in the same rounds. Figures are medians over the rounds, and each line carries the median of the ratios
+to the reference within a round. With more than one sequence the limit of a step holds for all of them together.
+"""
+
+# ruff: noqa: E402 - the path has to be right before the imports
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+# Python puts the folder of a script first on its path, and there a benchmark would be found as `tokenizers`.
+sys.path = [folder for folder in sys.path if Path(folder).resolve() != HERE]
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from transformers import CompileConfig, GPT2Config, GPT2LMHeadModel, StaticCache
+
+from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
+from scratchgpt.generation import compiled_decoding, prepare_for_decoding
+from scratchgpt.performance import set_matmul_precision
+
+LAYERS, HEADS, WIDTH, VOCAB_SIZE, CONTEXT = 12, 12, 768, 50257, 1024
+PROMPT, NEW = 32, 128
+REFERENCE = "transformers GPT2 fp32"
+SEED = 0
+
+Decode = Callable[[torch.Tensor], torch.Tensor]
+"""Prompts [B, PROMPT] → prompts and answers [B, PROMPT + NEW]."""
+
+GREEDY: dict[str, Any] = {
+    "max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False, "eos_token_id": None, "pad_token_id": 0,
+}  # fmt: skip
+
+
+def build_transformers(dtype: torch.dtype, compiled: bool, batch_size: int) -> Decode:
+    config = GPT2Config(
+        n_layer=LAYERS, n_head=HEADS, n_embd=WIDTH, vocab_size=VOCAB_SIZE, n_positions=CONTEXT,
+        bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    model: Any = GPT2LMHeadModel(config).eval()
+    model.to(dtype)
+    if not compiled:
+        return lambda ids: model.generate(ids, **GREEDY)
+    compile_config: Any = CompileConfig(mode="default", fullgraph=True, dynamic=False)
+    compile_config._compile_all_devices = True
+    cache = StaticCache(config, max_cache_len=PROMPT + NEW)
+
+    def decode(ids: torch.Tensor) -> torch.Tensor:
+        cache.reset()
+        return model.generate(ids, past_key_values=cache, compile_config=compile_config, **GREEDY)
+
+    return decode
+
+
+def build_litgpt(dtype: torch.dtype, batch_size: int) -> Decode:
+    from litgpt import GPT, Config
+
+    config = Config(
+        n_layer=LAYERS, n_head=HEADS, n_embd=WIDTH, vocab_size=VOCAB_SIZE, padded_vocab_size=VOCAB_SIZE,
+        block_size=PROMPT + NEW,
+    )  # fmt: skip
+    model = GPT(config).to(dtype).eval()
+    model.set_kv_cache(batch_size, dtype=dtype)
+
+    # Its own loop, litgpt.generate.base.generate, is for one sequence; this does the same for a batch.
+    @torch.inference_mode()
+    def decode(ids: torch.Tensor) -> torch.Tensor:
+        tokens, position = [ids], torch.arange(PROMPT)
+        for step in range(NEW):
+            tokens.append(model(tokens[-1], position)[:, -1].argmax(-1, keepdim=True))
+            position = torch.tensor([PROMPT + step])
+        return torch.cat(tokens, dim=1)
+
+    return decode
+
+
+def build_scratchgpt(dtype: torch.dtype, weight_bits: int | None, compiled: bool, batch_size: int) -> Decode:
+    config = ScratchGPTConfig.from_preset(
+        "gpt2", num_hidden_layers=LAYERS, num_attention_heads=HEADS, hidden_size=WIDTH, vocab_size=VOCAB_SIZE,
+        max_position_embeddings=CONTEXT,
+    )  # fmt: skip
+    model: Any = ScratchGPTForCausalLM(config).eval()
+    prepare_for_decoding(model.to(dtype), weight_bits)
+    if not compiled:
+        return lambda ids: model.generate(ids, **GREEDY)
+    arguments = compiled_decoding(model, PROMPT + NEW)
+
+    def decode(ids: torch.Tensor) -> torch.Tensor:
+        arguments["past_key_values"].reset()
+        return model.generate(ids, **arguments, **GREEDY)
+
+    return decode
+
+
+def candidates() -> dict[str, Callable[[int], Decode]]:
+    """By name, what can be measured here: a function from the batch size to the decoder."""
+    fp32, bf16 = torch.float32, torch.bfloat16
+    found: dict[str, Callable[[int], Decode]] = {
+        REFERENCE: lambda size: build_transformers(fp32, False, size),
+        "transformers GPT2 bf16": lambda size: build_transformers(bf16, False, size),
+        "transformers GPT2 fp32, static cache, compiled": lambda size: build_transformers(fp32, True, size),
+        "transformers GPT2 bf16, static cache, compiled": lambda size: build_transformers(bf16, True, size),
+    }
+    if importlib.util.find_spec("litgpt"):
+        found["litgpt fp32"] = lambda size: build_litgpt(fp32, size)
+        found["litgpt bf16"] = lambda size: build_litgpt(bf16, size)
+    found |= {
+        "scratchgpt bf16, not compiled": lambda size: build_scratchgpt(bf16, None, False, size),
+        "scratchgpt int8, not compiled": lambda size: build_scratchgpt(bf16, 8, False, size),
+        "scratchgpt fp32": lambda size: build_scratchgpt(fp32, None, True, size),
+        "scratchgpt bf16": lambda size: build_scratchgpt(bf16, None, True, size),
+        "scratchgpt int8": lambda size: build_scratchgpt(bf16, 8, True, size),
+    }
+    if importlib.util.find_spec("bitsandbytes"):
+        found["scratchgpt int4"] = lambda size: build_scratchgpt(bf16, 4, True, size)
+    return found
+
+
+def weights_of_a_step() -> int:
+    """How many weights one decoding step reads: all but the embedding tables, the head included."""
+    return LAYERS * 12 * WIDTH**2 + VOCAB_SIZE * WIDTH
+
+
+def read_speed(buffer: torch.Tensor) -> float:
+    """Bytes per second at which all threads read `buffer` once."""
+    start = time.perf_counter()
+    buffer.sum()
+    return buffer.nbytes / (time.perf_counter() - start)
+
+
+def measure(batch_size: int, names: list[str], rounds: int) -> list[dict[str, Any]]:
+    """The figures of one batch size: the candidates', then the limits'."""
+    torch.manual_seed(SEED)
+    ids = torch.randint(0, VOCAB_SIZE, (batch_size, PROMPT))
+    found = candidates()
+    decoders: dict[str, Decode] = {}
+    # Ours takes the faster fp32 kernels where they are exact; the peers get torch's default, as they leave it.
+    precision = {True: set_matmul_precision("cpu")[0], False: "highest"}
+    for name in names:
+        torch.set_float32_matmul_precision(precision[name.startswith("scratchgpt")])
+        start = time.perf_counter()
+        decoders[name] = found[name](batch_size)
+        if decoders[name](ids).shape != (batch_size, PROMPT + NEW):
+            raise ValueError(f"{name} did not decode {NEW} tokens")
+        print(f"batch {batch_size}  {name:48s} ready in {time.perf_counter() - start:5.1f} s", flush=True)
+    buffer = torch.ones(2**27)  # 512 MB, beyond every cache
+    wall: dict[str, list[float]] = {name: [] for name in names}
+    cpu: dict[str, list[float]] = {name: [] for name in names}
+    speeds: list[float] = []
+    for _ in range(rounds):
+        speeds.append(read_speed(buffer))
+        for name in names:
+            torch.set_float32_matmul_precision(precision[name.startswith("scratchgpt")])
+            start_wall, start_cpu = time.perf_counter(), time.process_time()
+            decoders[name](ids)
+            wall[name].append(time.perf_counter() - start_wall)
+            cpu[name].append(time.process_time() - start_cpu)
+    shared = {
+        "benchmark": "Decoding, GPT-2 124M, 128 new tokens", "case": f"batch {batch_size}", "relative_to": REFERENCE,
+        "rounds": rounds, "prompt": PROMPT, "seed": SEED, "threads": torch.get_num_threads(), **machine(),
+    }  # fmt: skip
+    figures = []
+    for metric, times in (("tokens/s", wall), ("tokens per CPU second", cpu)):
+        for name in names:
+            value = batch_size * NEW / statistics.median(times[name])
+            ratio = statistics.median(a / b for a, b in zip(times[REFERENCE], times[name], strict=True))
+            seconds = [round(s, 3) for s in times[name]]
+            figures.append(
+                {**shared, "candidate": name, "metric": metric, "value": round(value, 1), "ratio": round(ratio, 3),
+                 "seconds": seconds}
+            )  # fmt: skip
+            print(f"batch {batch_size}  {name:48s} {value:7.1f} {metric} ({ratio:.2f}×)", flush=True)
+    speed = statistics.median(speeds)
+    for name, size in (("fp32", 4), ("bf16", 2), ("int8", 1)):
+        value = batch_size * speed / (weights_of_a_step() * size)
+        figures.append(
+            {**shared, "candidate": f"memory bandwidth limit {name}", "metric": "tokens/s", "value": round(value, 1),
+             "bytes_per_second": round(speed), "ratio": round(value / figures[0]["value"], 3)}
+        )  # fmt: skip
+        print(f"batch {batch_size}  limit {name} at {speed / 1e9:.1f} GB/s {value:29.1f} tokens/s", flush=True)
+    return figures
+
+
+def machine() -> dict[str, Any]:
+    """Where and when: for the reader of the result file."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return {
+        "cpu": cpu, "cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 1),
+        "versions": {name: version(name) for name in ("torch", "transformers")},
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Decoding beside its peers.")
+    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--rounds", type=int, default=3, help="how often each candidate takes its turn")
+    parser.add_argument("--candidates", nargs="+", default=[], help="names beside the reference; default: all")
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "generation.jsonl")
+    arguments = parser.parse_args()
+    names = list(dict.fromkeys([REFERENCE, *(arguments.candidates or candidates())]))
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    for batch_size in arguments.batch_sizes:
+        figures = measure(batch_size, names, arguments.rounds)
+        torch.compiler.reset()
+        with arguments.output.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(figure, ensure_ascii=False) + "\n" for figure in figures)
+
+
+if __name__ == "__main__":
+    main()

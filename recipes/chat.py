@@ -1,0 +1,141 @@
+"""Talk with a model in the terminal.
+
+    python recipes/chat.py --model runs/demo/chat/final
+    python recipes/chat.py --model runs/dolly/final --base runs/base/final --system "Answer in one sentence."
+    python recipes/chat.py --model runs/dolly/final --weight_bits 8 --compile true       # fast on the CPU
+    python recipes/chat.py --model runs/dolly/final --prompt "What is a list?" --temperature 0 > answer.txt
+
+`--model` is a model directory or Hub name, quantised or not, or an adapter, which finds its base by itself unless that
+has moved. With `--prompt` standard output holds the answer and nothing else.
+
+In the chat, /reset forgets what was said, /save FILE appends the conversation to a JSON lines file, /quit leaves.
+Ctrl-C ends an answer; what there is of it stays. The oldest questions and answers leave when the context is full.
+"""
+
+import contextlib
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+from transformers import set_seed
+
+import scratchgpt  # noqa: F401 - registers the classes
+from scratchgpt.arguments import parse_arguments
+from scratchgpt.chat import Answer, ChatSession, Sampling
+from scratchgpt.generation import load_for_decoding
+from scratchgpt.training.arguments import option
+
+EXIT_CTRL_C = 130  # as shells have it
+HELP = "/reset forgets what was said; /save FILE appends the conversation to FILE (chat.jsonl); /quit or Ctrl-D leaves"
+
+
+@dataclass
+class ChatArguments:
+    model: str = option("", "Model directory or Hub name, or the directory of an adapter.")
+    base: str | None = option(None, "The base of an adapter, if it is no longer where it was.")
+    prompt: str | None = option(None, "Answer this, print the answer, and stop.")
+    system: str | None = option(None, "A system message.")
+    seed: int | None = option(None, "The same answers in every run.")
+
+    max_new_tokens: int | None = option(
+        None, "Tokens of an answer, at most; the context keeps so many free. Default: half of it, up to 256."
+    )
+    temperature: float = option(0.7, "0: always the likeliest token; higher: more varied.")
+    top_k: int = option(50, "Only the k likeliest tokens; 0: all.")
+    top_p: float = option(1.0, "Only the likeliest tokens that together have this probability.")
+    min_p: float = option(0.0, "Only tokens with this share of the likeliest one's probability.")
+    repetition_penalty: float = option(1.0, "Above 1, tokens that occurred become less likely.")
+
+    dtype: Literal["float32", "bfloat16", "float16"] | None = option(None, "Default: bfloat16 where it is fast.")
+    weight_bits: int | None = option(None, "8 or 4: weights rounded to so many bits, for speed on the CPU.")
+    compile: bool = option(False, "Compile the decoding step: faster answers, after a wait for the first one.")
+    device: str = option("cpu", "Where to compute: cpu, cuda, …")
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise ValueError(f"--model is missing: {self.__dataclass_fields__['model'].metadata['help']}")
+
+    def sampling(self) -> Sampling:
+        return Sampling(
+            self.max_new_tokens, self.temperature, self.top_k, self.top_p, self.min_p, self.repetition_penalty
+        )
+
+
+def note(text: str) -> None:
+    """Says something that is no answer."""
+    print(f"[{text}]", file=sys.stderr, flush=True)
+
+
+def ask(session: ChatSession, text: str) -> Answer:
+    """Prints the answer while it comes, and notes what one would wonder about."""
+    answer = session.ask(text, on_text=lambda piece: print(piece, end="", flush=True))
+    print(flush=True)
+    if answer.num_dropped:
+        note(f"the oldest {answer.num_dropped} messages have left the context of {session.context} tokens")
+    if answer.ending == "length":
+        note(f"cut at {answer.num_tokens} tokens: --max_new_tokens")
+    if answer.ending == "interrupted":
+        note("interrupted" if answer.text else "interrupted before the first word: the question is forgotten")
+    return answer
+
+
+def command(session: ChatSession, line: str) -> None:
+    """Does what a line that begins with a slash asks for; `/quit` is not among it."""
+    name, _, argument = line.partition(" ")
+    if name == "/reset":
+        session.reset()
+        note("everything is forgotten" + (" but the system message" if session.system else ""))
+    elif name == "/save":
+        file = argument.strip() or "chat.jsonl"
+        try:
+            session.save(file)
+        except OSError as error:
+            note(f"{file} cannot be written: {error.strerror}")
+        else:
+            note(f"{len(session.messages)} messages saved in {file}")
+    else:
+        note(HELP if name == "/help" else f"unknown command {name}: {HELP}")
+
+
+def talk(session: ChatSession) -> None:
+    """Questions and answers until /quit or the end of the input."""
+    with contextlib.suppress(ImportError):  # not on Windows
+        import readline  # noqa: F401 - input() then has line editing and history
+
+    note(HELP)
+    while True:
+        try:
+            line = input("> ").strip()
+            if line == "/quit":
+                return
+            if line.startswith("/"):
+                command(session, line)
+            elif line:
+                ask(session, line)
+        except ValueError as error:
+            note(str(error))
+        except KeyboardInterrupt:  # not in an answer, which takes care of it
+            print()
+            note("Ctrl-D or /quit leaves")
+        except EOFError:
+            print()
+            return
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(ChatArguments, argv)
+    sampling = arguments.sampling()  # what is wrong with it is said before the model is loaded
+    if arguments.seed is not None:
+        set_seed(arguments.seed)
+    model, tokenizer = load_for_decoding(
+        arguments.model, arguments.base, arguments.dtype, arguments.weight_bits, arguments.device
+    )
+    session = ChatSession(model, tokenizer, arguments.system, sampling, arguments.compile)
+    if arguments.prompt is None:
+        talk(session)
+    elif ask(session, arguments.prompt).ending == "interrupted":
+        sys.exit(EXIT_CTRL_C)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""Decoding fast: layers made for one token at a time, fewer bits a weight, and a decoding step that is compiled.
+
+    model, tokenizer = load_for_decoding("runs/chat/final", weight_bits=8)
+    model.generate(**inputs, max_new_tokens=128, **compiled_decoding(model, max_length=256))
+
+One token at a time, every weight is read once a token and used once: the time is that of reading them. So fewer bytes
+a weight (bf16, 8 bits, 4 bits) are fewer milliseconds, if the kernel keeps up with the memory. The loop itself is
+`generate` of transformers with its samplers and streamers: with a static cache and a compiled step it takes 0.2 ms a
+token. docs/experiments.md has the figures.
+"""
+
+import importlib.util
+import os
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import (
+    AttentionInterface,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    CompileConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StaticCache,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from .performance import choose_autocast_dtype
+from .training.adapters import is_adapter, load_adapter, merge_adapter
+
+KERNEL_ROWS = 16
+"""Up to so many rows the 8-bit kernel is faster than converting the weights and multiplying."""
+
+
+def load_for_decoding(
+    model_name_or_path: str | os.PathLike[str],
+    base: str | os.PathLike[str] | None = None,
+    dtype: str | None = None,
+    weight_bits: int | None = None,
+    device: str = "cpu",
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model that is ready to talk, and its tokenizer.
+
+    Args:
+        model_name_or_path: a model directory or Hub name, quantised or not; or the directory of an adapter, which is
+            merged into its base.
+        base: of an adapter; default: where it was when the adapter was trained.
+        dtype: float32, bfloat16 or float16; default: bfloat16 where the hardware multiplies it, else float32.
+        weight_bits: as in `prepare_for_decoding`; the rest is bfloat16 then.
+
+    Raises:
+        ValueError: as `load_adapter` and `prepare_for_decoding`, and for a `dtype` that is none.
+    """
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype is None:
+        chosen = torch.bfloat16 if weight_bits else choose_autocast_dtype(device)[0] or torch.float32
+    elif dtype in dtypes:
+        chosen = dtypes[dtype]
+    else:
+        raise ValueError(f"dtype={dtype!r}: give one of {', '.join(dtypes)}")
+    model: Any
+    if is_adapter(model_name_or_path):
+        adapted, tokenizer = load_adapter(model_name_or_path, base)
+        model = merge_adapter(adapted)  # in fp32, and rounded then
+        model.to(chosen)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=chosen)
+        tokenizer = AutoTokenizer.from_pretrained(model_name_or_path)
+    return prepare_for_decoding(model.to(device).eval(), weight_bits), tokenizer
+
+
+class OneRowLinear(nn.Linear):
+    """`nn.Linear`; where one row is compiled, its product is a sum, which becomes a single pass over the weights.
+
+    That pass runs at the memory's bandwidth; the matrix libraries reach a third of it (oneDNN bf16) or less.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not torch.compiler.is_compiling() or input.numel() != self.in_features:
+            return super().forward(input)
+        output = (self.weight.float() * input.reshape(-1).float()).sum(-1)
+        if self.bias is not None:
+            output = output + self.bias
+        return output.to(input.dtype).view(*input.shape[:-1], self.out_features)
+
+
+class Int8Linear(nn.Module):
+    """A linear layer whose weights are 8-bit integers with one scale for each row; inputs stay what they are.
+
+    Source: the weight-only scheme of torchao's `Int8WeightOnlyConfig`, on the same kernel of torch.
+
+    Args:
+        linear: the layer to round. Its largest weight of a row becomes 127.
+    """
+
+    weight: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        weight = linear.weight.detach().float()
+        scale = weight.abs().amax(dim=1).clamp(min=torch.finfo(torch.float).tiny) / 127
+        self.register_buffer("weight", (weight / scale[:, None]).round().to(torch.int8))
+        self.register_buffer("scale", scale.to(linear.weight.dtype))
+        self.bias = linear.bias
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        rows = input.reshape(-1, self.in_features)
+        if rows.shape[0] <= KERNEL_ROWS and rows.device.type == "cpu":
+            output = torch.ops.aten._weight_int8pack_mm(rows, self.weight, self.scale)
+        else:
+            output = F.linear(rows, self.weight.to(rows.dtype)) * self.scale
+        if self.bias is not None:
+            output = output + self.bias
+        return output.view(*input.shape[:-1], self.out_features)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}"
+
+
+def one_query_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of a single query, written out; more than one, as in the prompt, go to SDPA.
+
+    torch's fused CPU kernel takes five to nine times as long for one query in bf16.
+
+    Args:
+        query: [B, H, T, C]. key, value: [B, K, S, C], where K divides H.
+        attention_mask: bool, [B, 1, T, S], true where a query may look. None: everywhere.
+        scaling: factor of the scores, before the softmax. dropout: of training, which has more than one query.
+
+    Returns:
+        The mixed values [B, T, H, C]; None instead of the weights.
+    """
+    if query.shape[2] > 1:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    batch_size, num_heads, _, width = query.shape
+    # The queries that share a key-value head are rows of one product.
+    query_BKGC = query.reshape(batch_size, key.shape[1], -1, width)
+    scores_BKGS = (query_BKGC @ key.transpose(2, 3)).float() * scaling
+    if attention_mask is not None:
+        scores_BKGS = scores_BKGS.where(attention_mask, torch.finfo(torch.float).min)
+    mixed_BKGC = scores_BKGS.softmax(dim=-1).to(value.dtype) @ value
+    return mixed_BKGC.reshape(batch_size, 1, num_heads, width), None
+
+
+def four_bit_linear(linear: nn.Linear) -> nn.Module:
+    """The layer in nf4 of bitsandbytes (blocks of 64 weights, Dettmers et al. 2023), computing in the layer's type."""
+    from bitsandbytes.nn.modules import Linear4bit
+
+    layer = Linear4bit(
+        linear.in_features,
+        linear.out_features,
+        bias=linear.bias is not None,
+        compute_dtype=linear.weight.dtype,
+        quant_type="nf4",
+        compress_statistics=False,
+    )
+    layer.load_state_dict(linear.state_dict())
+    return layer.to(linear.weight.device).eval()  # the move rounds
+
+
+def prepare_for_decoding(model: PreTrainedModel, weight_bits: int | None = None) -> PreTrainedModel:
+    """Gives `model`, in place, linear layers and attention that are fast for a token at a time; returns it.
+
+    Args:
+        model: in the type it is to compute in; for weights in 8 or 4 bits that is bf16.
+        weight_bits: None keeps the weights; 8 rounds them, row by row; 4 takes nf4 for the layers, and 8 bits for the
+            head and for shapes that the 4-bit kernel lacks. The embedding stays as it is.
+
+    Raises:
+        ValueError: for other numbers of bits, for 4 bits without bitsandbytes, and for weights that are quantised
+            already.
+    """
+    if weight_bits not in (None, 8, 4):
+        raise ValueError(f"weight_bits={weight_bits}: give 8 or 4, or leave it out")
+    if weight_bits and "quantization_config" in model.config.to_dict():
+        raise ValueError("the model is quantised already: leave out weight_bits")
+    if weight_bits == 4 and importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError("weight_bits=4 needs the package bitsandbytes: pip install -e '.[quant]'")
+    head = model.get_output_embeddings()
+    for name, layer in list(model.named_modules()):
+        if type(layer) is not nn.Linear:
+            continue
+        if weight_bits is None:
+            layer.__class__ = OneRowLinear  # the same layer, weights tied as they were; only its product differs
+        elif weight_bits == 4 and layer is not head and layer.in_features % 64 == layer.out_features % 32 == 0:
+            model.set_submodule(name, four_bit_linear(layer))
+        else:
+            model.set_submodule(name, Int8Linear(layer))
+    if model.device.type == "cpu":
+        AttentionInterface.register("one_query", one_query_attention_forward)
+        AttentionMaskInterface.register("one_query", sdpa_mask)
+        model.set_attn_implementation("one_query")
+    return model
+
+
+def compiled_decoding(model: PreTrainedModel, max_length: int, batch_size: int = 1) -> dict[str, Any]:
+    """Arguments for `model.generate` that make it compile the step of one token, once for all calls that get them.
+
+    The first answer waits for the compiler (for 124M parameters 12 s, from the second process on 4 s). The cache in
+    them is to be `reset()` between calls.
+
+    Args:
+        max_length: tokens of prompt and answer together; each step looks at so many, used or not.
+        batch_size: of all calls.
+    """
+    compile_config: Any = CompileConfig(fullgraph=True, dynamic=False, mode="default")
+    compile_config._compile_all_devices = True  # else only on GPUs
+    return {"past_key_values": StaticCache(model.config, max_cache_len=max_length), "compile_config": compile_config}
