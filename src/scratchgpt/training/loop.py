@@ -38,7 +38,7 @@ from .arguments import TrainingArguments
 from .checkpoints import PREFIX, OutputDirectoryLock, verify_checkpoint
 from .guards import FiniteGuard, SignalGuard, SpikeGuard
 from .meters import Meter, flops_per_token, measure_roof, peak_memory_mb, plot_metrics
-from .optimizers import EMA, build_optimizers
+from .optimizers import EMA, build_optimizers, gathered
 from .resuming import RunState, find_checkpoint, model_writer
 from .schedules import check_schedule, learning_rate
 from .tasks import Evaluation, Task, row_length
@@ -52,7 +52,7 @@ def build_accelerator(arguments: TrainingArguments) -> Accelerator:
 
     Raises:
         ValueError: where accelerate did not notice the processes that were started (each would train on its own), and
-            for sharding by FSDP1.
+            for sharding by FSDP1 and mixed precision by accelerate.
     """
     started = int(os.environ.get("WORLD_SIZE", "1"))
     trackers: list[Any] = list(arguments.report_to)
@@ -71,6 +71,8 @@ def build_accelerator(arguments: TrainingArguments) -> Accelerator:
             accelerator.state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
         if not accelerator.is_fsdp2:
             raise ValueError("sharded training is FSDP2: launch with recipes/accelerate/fsdp2.yaml")
+    if accelerator.mixed_precision != "no":
+        raise ValueError("give --mixed_precision to the recipe, and leave that of accelerate at no")
     return accelerator
 
 
@@ -102,7 +104,7 @@ def train(
     transformers_logging.disable_progress_bar()  # a bar for every saved file, inside of ours
     run = _Run(task, model, tokenizer, arguments, accelerator, data_fingerprint)
     lock = OutputDirectoryLock(run.output_dir) if run.accelerator.is_main_process else contextlib.nullcontext()
-    with lock, SignalGuard() as signals:
+    with SignalGuard() as signals, lock:
         run.resume()
         return run.train(signals)
 
@@ -154,8 +156,9 @@ class _Run:
         }
         check_schedule(**self.schedule)
         writer = model_writer(model, accelerator)
-        self.model, *prepared = accelerator.prepare(model, *self.optimizers.optimizers)
-        self.optimizers.replace(prepared)
+        # The optimizers are told of the sharded weights; what accelerate puts around them is for fp16.
+        self.model, *_ = accelerator.prepare(model, *self.optimizers.optimizers)
+        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.loss = torch.compile(self._loss, dynamic=False) if arguments.compile else self._loss
         identity = {
             "data": data_fingerprint,
@@ -209,7 +212,7 @@ class _Run:
         """One optimizer step; returns loss, gradient norm and number of tokens of the global batch."""
         arguments, accelerator = self.arguments, self.accelerator
         step, world = self.state.progress.step, accelerator.num_processes
-        torch.manual_seed(_mix(arguments.seed, step, accelerator.process_index))
+        _seed(self.device, _mix(arguments.seed, step, accelerator.process_index))
         micro, accumulation = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
         indices = self.task.train_rows.indices(step, micro * accumulation * world, arguments.seed)
         mine = rank_slice(indices, accelerator.process_index, world)
@@ -218,21 +221,20 @@ class _Run:
             for part in np.split(mine, accumulation)
         ]
         counts = [torch.stack((self.task.num_targets(batch), _num_tokens(batch))) for batch in batches]
-        num_targets, num_tokens = self._total(torch.stack(counts).sum(0))
+        totals = self._total(torch.stack(counts).sum(0))
         # DDP and FSDP average the gradients of the processes; divided by this, their sum comes out.
-        share = num_targets / world
+        share = totals[0] / world
         loss = torch.zeros((), device=self.device)
-        self.model.train()
         for i, batch in enumerate(batches):
             last = i == accumulation - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(self.model):
                 part = self.loss(batch, share)
-                accelerator.backward(part)
+                part.backward()
             loss += part.detach()
-        loss = self._total(loss).item() / world
-        norm = accelerator.clip_grad_norm_(self.model.parameters(), arguments.max_grad_norm)
-        assert norm is not None
-        grad_norm = norm.item()
+        norm = gathered(torch.nn.utils.clip_grad_norm_(self.parameters, arguments.max_grad_norm)).to(self.device)
+        # The one moment in a step in which the processor waits for the device.
+        loss, grad_norm = torch.stack((self._total(loss) / world, norm)).tolist()
+        num_targets, num_tokens = totals.tolist()
         rows = f"rows {mine.tolist()} of process {accelerator.process_index}"
         if self.state.finite.allows(loss, grad_norm, step, rows) and self.state.spikes.allows(loss, step, rows):
             self.optimizers.set_learning_rate(learning_rate(step, **self.schedule))
@@ -243,8 +245,8 @@ class _Run:
                 self.state.ema.update(self.model, min(arguments.ema_decay, (1 + step) / (10 + step)))
         self.optimizers.zero_grad()
         self.state.progress.step += 1
-        self.state.progress.num_targets += int(num_targets)
-        return loss, grad_norm, int(num_tokens)
+        self.state.progress.num_targets += num_targets
+        return loss, grad_norm, num_tokens
 
     # Looking at the model
 
@@ -275,6 +277,7 @@ class _Run:
         tokens, seconds, rate = 0, 0.0, None
         result: Evaluation | None = None
         stopped = False
+        self.model.train()
         while progress.step < arguments.max_steps and not stopped:
             started = time.perf_counter()
             loss, grad_norm, num_tokens = self.step()
@@ -297,6 +300,7 @@ class _Run:
                 result = self.evaluate()
                 values |= {f"eval_{name}": value for name, value in result.as_dict().items()}
                 samples = self.sample()
+                self.model.train()
                 if samples:
                     values["samples"] = samples
                 meter.say(f"step {progress.step}: training loss {loss:.4f}, {result.summary()}")
@@ -339,6 +343,8 @@ class _Run:
 
     def _total(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum of `tensor` over the processes."""
+        if self.accelerator.num_processes == 1:
+            return tensor
         total = self.accelerator.reduce(tensor.to(self.device), "sum")
         assert isinstance(total, torch.Tensor)
         return total
@@ -368,6 +374,13 @@ class _Run:
 def _mix(*numbers: int) -> int:
     """A seed from several numbers, equal only where all of them are."""
     return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:8], "little") >> 1
+
+
+def _seed(device: torch.device, seed: int) -> None:
+    """Seeds what a step draws from. `torch.manual_seed` would remember every call until there is a GPU."""
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
 
 
 def _num_tokens(batch: Batch) -> torch.Tensor:

@@ -27,11 +27,12 @@ def flops_per_token(config: ScratchGPTConfig, num_parameters: int, length: int) 
     return 6 * (num_parameters - embeddings) + attention
 
 
-def measure_roof(device: torch.device, dtype: torch.dtype, size: int = 2048) -> float:
-    """Operations per second of a matrix product of `size` in `dtype`: what 100 % of model FLOPs utilisation is."""
+def measure_roof(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations per second of a large matrix product in `dtype`: what 100 % of model FLOPs utilisation is."""
+    size = 1024 if device.type == "cpu" else 8192  # large enough, and done in well below a second
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     times = []
-    for _ in range(4):
+    for _ in range(6):
         started = time.perf_counter()
         (a @ b)[0, 0].item()  # waits for the device
         times.append(time.perf_counter() - started)

@@ -27,8 +27,8 @@ class Optimizers:
     """Torch optimizers that step together. Their order, groups and parameter names are the same in every process.
 
     Args:
-        optimizers: made with named parameters, so that each group has its `param_names`. Accelerate prepares each of
-            them: `model, *prepared = accelerator.prepare(model, *optimizers.optimizers)`, then `replace(prepared)`.
+        optimizers: made with named parameters, so that each group has its `param_names`. Accelerate gets each of them
+            with the model, to tell them of sharded weights: `accelerator.prepare(model, *optimizers.optimizers)`.
     """
 
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer]):
@@ -39,18 +39,6 @@ class Optimizers:
     @property
     def param_groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
-
-    def replace(self, prepared: Sequence[torch.optim.Optimizer]) -> None:
-        """Puts the optimizers that accelerate returned in the place of the ones it was given.
-
-        Raises:
-            ValueError: for several optimizers under a gradient scaler, which accelerate updates after each of them:
-                the second one's gradients would be unscaled twice.
-        """
-        assert len(prepared) == len(self.optimizers)
-        if len(prepared) > 1 and any(vars(optimizer).get("scaler") is not None for optimizer in prepared):
-            raise ValueError("Muon does not go with mixed_precision=fp16: take bf16, or optimizer=adamw")
-        self.optimizers = list(prepared)
 
     def step(self) -> None:
         for optimizer in self.optimizers:
