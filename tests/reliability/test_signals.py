@@ -1,0 +1,72 @@
+"""A campaign of signals at random moments against the recipe. Run with -s for figures."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from recipes import pretrain
+from scratchgpt.training.checkpoints import newest_valid_checkpoint
+from scratchgpt.training.guards import EXIT_INTERRUPTED
+from tests.runs import make_workplace, metrics, options, run_here
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+# A schedule that does not depend on the last step: the reference ends where the campaign did.
+OPTIONS = {
+    "optimizer": "muon",
+    "ema_decay": 0.9,
+    "hidden_dropout": 0.1,
+    "lr_schedule": "constant",
+    "learning_rate": 0.003,
+    "logging_steps": 1,
+    "eval_steps": 5,
+    "save_steps": 7,
+}
+
+
+def start(workplace: Path) -> int:
+    """A run in a process of its own, once it trains: from then on signals are its business."""
+    child = os.fork()
+    if child == 0:
+        try:
+            pretrain.main(options(workplace, "run", **OPTIONS, max_steps=1_000_000, resume_from_checkpoint="true"))
+        except SystemExit as exit:
+            os._exit(exit.code if isinstance(exit.code, int) else 1)
+        finally:
+            os._exit(1)
+    lock, deadline = workplace / "run" / "run.lock", time.monotonic() + 120
+    while not lock.exists() or lock.read_text() != f"{child}\n":
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    return child
+
+
+def test_100_signals_at_random_moments(tmp_path) -> None:
+    """Each leaves a valid checkpoint of the last step that was done, and all of them together change nothing."""
+    workplace, output = make_workplace(tmp_path, documents=37), tmp_path / "run"
+    generator, steps = random.Random(0), [0]
+    for trial in range(100):
+        child = start(workplace)
+        time.sleep(2 * generator.random())
+        os.kill(child, generator.choice((signal.SIGTERM, signal.SIGINT)))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == EXIT_INTERRUPTED, trial
+        path, skipped = newest_valid_checkpoint(output)
+        assert not skipped, trial
+        assert path is not None, trial
+        steps.append(int(path.name.removeprefix("checkpoint-")))
+        assert steps[-1] > steps[-2], trial
+        assert metrics(output)[-1]["step"] == steps[-1], trial
+    last = steps[-1]
+    reference = run_here(workplace, "reference", **OPTIONS, max_steps=last)
+    for name in ("model.safetensors", "training_state/state.safetensors"):
+        a, b = (load_file(folder / f"checkpoint-{last}" / name) for folder in (output, reference))
+        assert all(torch.equal(a[key], b[key]) for key in a | b), name
+    seen = [[line["loss"] for line in metrics(folder)] for folder in (output, reference)]
+    assert seen[0] == seen[1]
+    print(f"\n100 of 100 signals left a valid checkpoint; after {last} steps the weights are bit for bit the same")
