@@ -64,6 +64,7 @@ bench: .venv/bench.stamp
 	$(BIN)/python benchmarks/tokenizers.py
 	$(BIN)/python benchmarks/packing.py
 	$(BIN)/python benchmarks/model.py
+	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/report.py
 
