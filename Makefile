@@ -66,6 +66,7 @@ bench: .venv/bench.stamp
 	$(BIN)/python benchmarks/model.py
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/learning.py
 	$(BIN)/python benchmarks/report.py
 
 clean:
