@@ -163,6 +163,9 @@ class ScratchGPTConfig(PreTrainedConfig):
     pad_token_id: int | None = None
     """Id that fills batches. The models never look at it: they look at the attention mask."""
 
+    imported_gpt2: dict | None = None
+    """For a model imported from GPT-2: what its configuration was, for the way back (`scratchgpt.gpt2`)."""
+
     def __post_init__(self, **kwargs: Any) -> None:
         # Aliases first: values derived below must see them.
         for alias, name in self.attribute_map.items():

@@ -1,0 +1,98 @@
+"""Turn a scratchgpt model into one that every engine knows: transformers without this package, llama.cpp, vLLM, ONNX.
+
+    python recipes/export_model.py --model_name_or_path runs/base/final --to qwen3 --output_dir runs/base/qwen3
+    python recipes/export_model.py --model_name_or_path runs/gpt2 --to gpt2 --output_dir runs/gpt2_out
+
+`qwen3` is for the `modern` presets, `llama` for them without QK-norm, `gpt2` for the `gpt2` presets. A model that the
+target cannot express is refused, with the fields that stand in the way. Tokenizer and chat template go along, in the
+plain form. A model that was imported from GPT-2, and nothing more, becomes what it was, without the tokens that the
+import added. The directory is written only if the logits of a sentence are those of the original.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from scratchgpt import ScratchGPTForCausalLM
+from scratchgpt.arguments import parse_arguments
+from scratchgpt.export import (
+    check_same_logits,
+    complete_config,
+    first_tokens,
+    logits_of,
+    sample_ids,
+    to_llama,
+    to_qwen3,
+)
+from scratchgpt.gpt2 import to_gpt2
+from scratchgpt.hub import check_tokenizer
+from scratchgpt.staging import check_output, staged_directory
+from scratchgpt.training.arguments import option
+
+TARGETS = {"gpt2": to_gpt2, "qwen3": to_qwen3, "llama": to_llama}
+
+
+@dataclass
+class ExportArguments:
+    model_name_or_path: str = option("", "Model directory to export.")
+    output_dir: str = option("", "Where the exported directory goes.")
+    to: Literal["gpt2", "qwen3", "llama"] = option("qwen3", "Architecture to export to.")
+    overwrite: bool = option(False, "Replace an earlier export in output_dir.")
+    dry_run: bool = option(False, "Print these arguments as they were understood, and stop.")
+
+    def __post_init__(self) -> None:
+        for name in ("model_name_or_path", "output_dir"):
+            if not getattr(self, name):
+                raise ValueError(f"--{name} is missing: {self.__dataclass_fields__[name].metadata['help']}")
+
+
+def load_model(source: str) -> ScratchGPTForCausalLM:
+    """The model, in the precision in which it was saved.
+
+    Raises:
+        ValueError: for another architecture, and for a directory that lacks weights; names them.
+    """
+    if (kind := AutoConfig.from_pretrained(source).model_type) != "scratchgpt":
+        raise ValueError(f"{source} is a {kind} model, not a scratchgpt one: there is nothing to export")
+    loaded: Any = ScratchGPTForCausalLM.from_pretrained(source, output_loading_info=True)
+    model, report = loaded
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if found := sorted(map(str, report[problem])):
+            raise ValueError(f"{source} is no language model of its configuration: {problem} {found[:5]}")
+    return model.eval()
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(ExportArguments, argv)
+    if arguments.dry_run:
+        print(json.dumps(asdict(arguments), indent=2, ensure_ascii=False))
+        return
+    check_output(arguments.output_dir, arguments.overwrite, marker="config.json")
+    source = arguments.model_name_or_path
+    model = load_model(source)
+    exported = TARGETS[arguments.to](model)
+    size = exported.config.vocab_size
+    tokenizer = None
+    if not Path(source).is_dir() or (Path(source) / "tokenizer.json").is_file():
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        check_tokenizer(model, tokenizer)
+        tokenizer = first_tokens(tokenizer, size)
+    with staged_directory(arguments.output_dir, arguments.overwrite, marker="config.json") as folder:
+        exported.save_pretrained(folder)
+        complete_config(folder / "config.json")
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder, plain=True)
+        del exported
+        ids = sample_ids(tokenizer, size, model.config.max_position_embeddings)
+        theirs = logits_of(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), ids)
+        difference = check_same_logits(logits_of(model.float(), ids), theirs)
+    print(f"{source} → {arguments.output_dir} ({arguments.to}): logits of {ids.shape[1]} tokens agree, ", end="")
+    print(f"largest difference {difference:.2e}; vocabulary {model.config.vocab_size} → {size}")
+
+
+if __name__ == "__main__":
+    main()
