@@ -9,7 +9,8 @@ writes, `base.json` has the fingerprints of the base's weights and of the tokeni
 `load_adapter` refuses to put an adapter on anything else.
 
 The rows of the role tokens are trained along: nothing in pretraining ever had them as input, and all it taught of
-them as output is that they do not occur.
+them as output is that they do not occur. That is worth a tenth of a nat on a small base, and costs copies of the
+embedding and of its gradient, which is much where the vocabulary is large (benchmarks/tuning_memory.py).
 """
 
 import os
@@ -42,7 +43,7 @@ class AdapterArguments:
     lora_targets: list[str] = option(["all-linear"], "Layers that are adapted: names like q_proj, or all-linear.")
     use_dora: bool = option(False, "DoRA: direction and size of the weights are adapted apart (Liu et al. 2024).")
     use_rslora: bool = option(False, "rsLoRA: scale by alpha / √rank, for high ranks (Kalajdzievski 2023).")
-    train_role_tokens: bool = option(True, "Adapters train the embeddings of the role tokens too.")
+    train_role_tokens: bool = option(True, "Adapters train the embeddings of the role tokens too; better, for memory.")
 
 
 def load_base(
@@ -79,6 +80,10 @@ def load_base(
             # In evaluation on a CPU with AVX-512 bf16, bitsandbytes (0.50.2) packs the weights for a kernel that has
             # no gradient, and leaves them packed when training goes on: the layers before would learn nothing.
             module.support_avx512bf16_for_cpu = False
+    for parameter in model.parameters():
+        if parameter.dtype == torch.float32:
+            # A view of the file, which would stay in memory as a whole for the few tensors that are not quantised.
+            parameter.data = parameter.data.clone()
     return model
 
 
