@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from transformers import set_seed
+from transformers.utils.logging import disable_progress_bar
 
 import scratchgpt  # noqa: F401 - registers the classes
 from scratchgpt.arguments import parse_arguments
@@ -125,6 +126,7 @@ def talk(session: ChatSession) -> None:
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(ChatArguments, argv)
     sampling = arguments.sampling()  # what is wrong with it is said before the model is loaded
+    disable_progress_bar()
     if arguments.seed is not None:
         set_seed(arguments.seed)
     model, tokenizer = load_for_decoding(

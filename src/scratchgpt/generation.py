@@ -10,6 +10,7 @@ token. docs/experiments.md has the figures.
 """
 
 import importlib.util
+import logging
 import os
 from typing import Any
 
@@ -160,6 +161,8 @@ def one_query_attention_forward(
 
 def four_bit_linear(linear: nn.Linear) -> nn.Module:
     """The layer in nf4 of bitsandbytes (blocks of 64 weights, Dettmers et al. 2023), computing in the layer's type."""
+    # It looks for a kernel on the Hub first, and says at length that it takes its own.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     from bitsandbytes.nn.modules import Linear4bit
 
     layer = Linear4bit(
