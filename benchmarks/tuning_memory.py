@@ -145,7 +145,7 @@ def main() -> None:
                 "date": datetime.now(UTC).date().isoformat(),
             }
             for case in ("loading, MB", "training, MB", "weights, MB", "trained, %"):
-                reference = {} if case == "trained, %" else {"relative_to": "all weights"}
+                reference = {"relative_to": "all weights"} if case in ("training, MB", "weights, MB") else {}
                 lines.append(json.dumps({**common, "case": case, "value": round(figures[case], 2), **reference}))
     with open(arguments.output, "a", encoding="utf-8") as file:
         file.write("".join(f"{line}\n" for line in lines))
