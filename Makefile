@@ -12,7 +12,7 @@ DEMO := runs/demo
 .PHONY: help demo test lint format bench clean
 
 help:
-	@echo "make demo     train a tokenizer and a model on the documentation of Python itself, about ten minutes"
+	@echo "make demo     tokenizer, base model, classifier, chat model, from the documentation of Python: about ten minutes"
 	@echo "make test     the test suite (PYTEST='-m slow' and the like are passed on)"
 	@echo "make lint     ruff, pyright, transformers-mlinter"
 	@echo "make format   let ruff rewrite the files"
@@ -45,7 +45,12 @@ demo: .venv/run.stamp
 	@test -d $(DEMO)/tokenizer || $(BIN)/python recipes/train_tokenizer.py recipes/configs/train_tokenizer/demo.yaml
 	@test -f $(DEMO)/base/results.json || \
 		$(BIN)/python recipes/pretrain.py recipes/configs/pretrain/demo.yaml --resume_from_checkpoint true
-	@$(BIN)/python recipes/results_page.py --run_dir $(DEMO)/base --data $(DEMO)/data/text --output $(DEMO)/RESULTS.md
+	@test -f $(DEMO)/classifier/results.json || $(BIN)/python recipes/finetune_classifier.py \
+		recipes/configs/finetune_classifier/demo.yaml --resume_from_checkpoint true
+	@test -f $(DEMO)/chat/responses.json || $(BIN)/python recipes/finetune_instruct.py \
+		recipes/configs/finetune_instruct/demo.yaml --resume_from_checkpoint true
+	@$(BIN)/python recipes/results_page.py --run_dir $(DEMO)/base --data $(DEMO)/data/text \
+		--classifier_dir $(DEMO)/classifier --chat_dir $(DEMO)/chat --output $(DEMO)/RESULTS.md
 
 test: .venv/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
