@@ -93,6 +93,7 @@ def test_resumed_anywhere(workplace: Path, whole: str, step: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("launcher", ["", "ddp"])
 def test_resumed_when_compiled(workplace: Path, launcher: str) -> None:
     name, options = f"compiled{launcher}", {"optimizer": "muon", "compile": True}

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin, PartialState
+from accelerate.tracking import get_available_trackers
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -51,9 +52,13 @@ def build_accelerator(arguments: TrainingArguments) -> Accelerator:
     """Accelerate for this process, as `accelerate launch`, `torchrun` or plain `python` started it.
 
     Raises:
-        ValueError: where accelerate did not notice the processes that were started (each would train on its own), and
-            for sharding by FSDP1 and mixed precision by accelerate.
+        ValueError: for a tracker that is not installed, processes that accelerate did not notice (each would train
+            on its own), FSDP1, and mixed precision by accelerate.
     """
+    available = [str(tracker) for tracker in get_available_trackers()]
+    missing = [name for name in arguments.report_to if name not in available]
+    if missing:  # which accelerate would leave out without a word
+        raise ValueError(f"--report_to {missing[0]} needs a package: pip install {missing[0]}")
     started = int(os.environ.get("WORLD_SIZE", "1"))
     trackers: list[Any] = list(arguments.report_to)
     accelerator = Accelerator(

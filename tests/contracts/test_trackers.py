@@ -1,0 +1,29 @@
+"""Trackers: what a run logs through accelerate is what they show."""
+
+from pathlib import Path
+
+import pytest
+
+from scratchgpt.training import loop
+from tests.runs import make_workplace, metrics, run_here
+
+
+def test_tensorboard_has_the_curves(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra [track]")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    output = run_here(make_workplace(tmp_path), "run", max_steps=4, eval_steps=2, report_to="tensorboard")
+    [folder] = {file.parent for file in output.rglob("events.out.tfevents.*")}
+    events = EventAccumulator(str(folder)).Reload()
+    for name in ("loss", "eval_loss", "eval_bits_per_byte", "grad_norm", "learning_rate"):
+        expected = [(line["step"], line[name]) for line in metrics(output) if name in line]
+        found = [(event.step, event.value) for event in events.Scalars(name)]
+        assert [step for step, _ in found] == [step for step, _ in expected]
+        assert [value for _, value in found] == pytest.approx([value for _, value in expected], rel=1e-6)
+
+
+def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(loop, "get_available_trackers", lambda: ["tensorboard"])
+    with pytest.raises(ValueError, match="--report_to wandb needs a package: pip install wandb"):
+        run_here(make_workplace(tmp_path), "run", report_to="wandb")
+    assert not (tmp_path / "run").exists()
