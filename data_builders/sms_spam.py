@@ -38,8 +38,8 @@ NAMES = ["ham", "spam"]
 @dataclass(kw_only=True)
 class SmsSpamArguments(BuilderArguments):
     source: str | None = field(default=None, metadata={"help": f"File of messages; default: {HUB} on the Hub."})
-    validation_fraction: float = field(default=0.1, metadata={"help": "Share of the messages that validates."})
-    test_fraction: float = field(default=0.2, metadata={"help": "Share of the messages that tests."})
+    validation_fraction: float = field(default=0.05, metadata={"help": "Share of the messages that validates."})
+    test_fraction: float = field(default=0.15, metadata={"help": "Share of the messages that tests."})
     balance: bool = field(
         default=False, metadata={"help": "Train on as many ham messages as there are spam messages; others stay."}
     )
