@@ -1,0 +1,82 @@
+"""The stages of `make demo` with their own configurations, one after the other, on less text and for fewer steps."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from datasets import ClassLabel, Dataset, DatasetDict
+
+from recipes import finetune_classifier, finetune_instruct, pretrain, results_page, train_tokenizer
+from tests.runs import ROOT
+
+WORDS = ["list", "tuple", "file", "thread", "socket", "date", "path", "queue", "regex", "module", "frame", "code"]
+CONFIGS = ROOT / "recipes" / "configs"
+
+
+def write_data(folder: Path) -> None:
+    """The three data sets of data_builders/python_docs.py, with a sentence in place of a docstring."""
+
+    def split(begin: int, end: int) -> tuple[Dataset, Dataset, Dataset]:
+        facts = [(i % 2, f"Return the {WORDS[i % 12]} number {i} of {WORDS[i % 5]}.") for i in range(begin, end)]
+        chats = [
+            [{"role": "user", "content": f"What is {text[11:]}?"}, {"role": "assistant", "content": text}]
+            for _, text in facts
+        ]
+        labelled = Dataset.from_dict({"text": [text for _, text in facts], "label": [label for label, _ in facts]})
+        return (
+            Dataset.from_dict({"text": [" ".join(text for _, text in facts[i : i + 9]) for i in range(0, 90, 9)]}),
+            Dataset.from_dict({"messages": chats}),
+            labelled.cast_column("label", ClassLabel(names=["even", "odd"])),
+        )
+
+    splits = {"train": split(0, 300), "validation": split(300, 400), "test": split(400, 500)}
+    for number, name in enumerate(("text", "chat", "classification")):
+        DatasetDict({part: datasets[number] for part, datasets in splits.items()}).save_to_disk(folder / name)
+
+
+@pytest.mark.timeout(600)
+def test_every_stage_follows_from_the_one_before(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # the configurations name runs/demo/…
+    demo = Path("runs/demo")
+    write_data(demo / "data")
+    train_tokenizer.main([str(CONFIGS / "train_tokenizer" / "demo.yaml"), "--vocab_size=320"])
+    few = ["--compile=False", "--mixed_precision=no", "--logging_steps=1", "--eval_steps=4", "--save_steps=4"]
+    pretrain.main(
+        [str(CONFIGS / "pretrain" / "demo.yaml"), *few, "--max_steps=4", "--decay_steps=1", "--warmup_steps=1",
+         "--hidden_size=32", "--num_hidden_layers=2", "--num_attention_heads=2", "--per_device_train_batch_size=2"]
+    )  # fmt: skip
+    finetune_classifier.main(
+        [str(CONFIGS / "finetune_classifier" / "demo.yaml"), *few, "--num_train_epochs=1", "--warmup_steps=1"]
+    )
+    finetune_instruct.main(
+        [str(CONFIGS / "finetune_instruct" / "demo.yaml"), *few, "--max_steps=4", "--warmup_steps=1",
+         "--num_responses=4", "--response_tokens=8"]
+    )  # fmt: skip
+    capsys.readouterr()
+    page = demo / "RESULTS.md"
+    results_page.main(
+        ["--run_dir=runs/demo/base", "--data=runs/demo/data/text", "--classifier_dir=runs/demo/classifier",
+         "--chat_dir=runs/demo/chat", f"--output={page}"]
+    )  # fmt: skip
+    text = page.read_text(encoding="utf-8")
+    for line in ("| gzip -9 |", "| this model (full) |", "| majority |", "| tuned |", "bits per byte"):
+        assert line in text, line
+    for picture in (line.split("](")[1].rstrip(")") for line in text.splitlines() if line.startswith("![")):
+        assert (page.parent / picture).stat().st_size > 1000, picture
+    printed = capsys.readouterr().out
+    assert "| this model (full) |" in printed
+    assert f"recipes/chat.py --model {demo / 'chat'}/final" in printed
+
+
+def test_the_makefile_runs_these_configurations():
+    makefile = (ROOT / "Makefile").read_text()
+    for file in sorted(CONFIGS.glob("*/demo.yaml")):
+        assert f"recipes/{file.parent.name}.py" in makefile
+        output = yaml.safe_load(file.read_text())["output_dir"]
+        assert output.replace("runs/demo", "$(DEMO)") in makefile, file
+
+
+def test_an_unfinished_run_has_no_page(tmp_path):
+    with pytest.raises(ValueError, match="no finished run"):
+        results_page.main([f"--run_dir={tmp_path}", f"--output={tmp_path / 'page.md'}"])
+    assert not (tmp_path / "page.md").exists()
