@@ -1,0 +1,213 @@
+"""Importing a GPT-2 as a user does: chat-ready, checked, no more memory than needed, and good for every recipe."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+from recipes import export_model, import_gpt2, pretrain
+from scratchgpt import ScratchGPTForCausalLM, ScratchGPTTokenizer
+from scratchgpt.tokenizers import BPETokenizer, load, to_transformers
+
+TEXTS = ["The quick brown fox jumps over the lazy dog.", "To be, or not to be, that is the question.", "Gold!"]
+
+
+def build(folder: Path, vocab_size: int, **fields: object) -> GPT2LMHeadModel:
+    ids = {"bos_token_id": vocab_size - 1, "eos_token_id": vocab_size - 1}
+    shape = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "initializer_range": 0.2}
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=vocab_size, **ids, **{**shape, **fields})).eval()
+    model.save_pretrained(folder)
+    return model
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """A GPT-2 with a tokenizer of 300 ids, as GPT-2's is: one special token, the last."""
+    folder = tmp_path_factory.mktemp("small")
+    tokenizer = BPETokenizer.train(TEXTS * 9, vocab_size=300, special_tokens=["<|endoftext|>"])
+    build(folder, tokenizer.vocab_size)
+    to_transformers(tokenizer).backend_tokenizer.save(str(folder / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def imported(small: Path, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("imported") / "model"
+    import_gpt2.main(["--model_name_or_path", str(small), "--output_dir", str(folder)])
+    return folder
+
+
+def test_imported_model_is_chat_ready(small: Path, imported: Path) -> None:
+    tokenizer, model = AutoTokenizer.from_pretrained(imported), AutoModelForCausalLM.from_pretrained(imported)
+    theirs = GPT2LMHeadModel.from_pretrained(small)
+    size = theirs.config.vocab_size
+    assert type(model) is ScratchGPTForCausalLM
+    assert len(tokenizer) == model.config.vocab_size == size + 5
+    assert tokenizer.pad_token_id == model.config.pad_token_id == model.generation_config.pad_token_id == size
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id == model.config.eos_token_id
+    chat = [{"role": "user", "content": "Gold?"}, {"role": "assistant", "content": "Gold!"}]
+    ids = tokenizer.apply_chat_template(chat, return_tensors="pt", return_dict=True)["input_ids"]
+    assert (ids >= size).sum() == 4
+    assert model(ids).logits.isfinite().all()
+    ids = tokenizer(TEXTS[0], return_tensors="pt")["input_ids"]
+    torch.testing.assert_close(model(ids).logits[..., :size], theirs(ids).logits, atol=1e-5, rtol=1e-5)
+    assert load(imported).encode(TEXTS[0]) == ids[0].tolist()  # what pretraining tokenises with
+
+
+def test_in_and_out_changes_nothing(small: Path, imported: Path, tmp_path: Path, capsys) -> None:
+    command = ["--model_name_or_path", str(imported), "--to", "gpt2", "--output_dir", str(tmp_path / "out")]
+    export_model.main(command)
+    assert "largest difference" in capsys.readouterr().out
+    before, after = load_file(small / "model.safetensors"), load_file(tmp_path / "out/model.safetensors")
+    assert before.keys() == after.keys()
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+    before, after = (json.loads((folder / "config.json").read_text()) for folder in (small, tmp_path / "out"))
+    assert after == before | {"n_ctx": 64}
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert len(tokenizer) == 300
+    assert tokenizer(TEXTS)["input_ids"] == AutoTokenizer.from_pretrained(imported)(TEXTS)["input_ids"]
+
+
+def test_goes_on_in_pretraining(imported: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.jsonl").write_text("\n".join(json.dumps({"text": TEXTS[i % 3]}) for i in range(60)))
+    options = {
+        "model_name_or_path": imported, "tokenizer": imported, "data": tmp_path / "text.jsonl",
+        "eval_data": tmp_path / "text.jsonl", "eval_split": "train", "cache_dir": tmp_path / "cache",
+        "output_dir": tmp_path / "run", "context_length": 32, "per_device_train_batch_size": 4, "max_steps": 12,
+        "logging_steps": 1, "learning_rate": 0.003, "compile": False, "mixed_precision": "no",
+    }  # fmt: skip
+    pretrain.main([f"--{name}={value}" for name, value in options.items()])
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert losses[-1] < 0.9 * losses[0]
+    # Trained: the added ids stay, and so does the chat template.
+    command = ["--model_name_or_path", str(tmp_path / "run/final"), "--to", "gpt2"]
+    export_model.main([*command, "--output_dir", str(tmp_path / "out")])
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert len(tokenizer) == GPT2LMHeadModel.from_pretrained(tmp_path / "out").config.vocab_size == 305
+    assert tokenizer.chat_template is not None
+
+
+def test_ids_are_gpt2s(shared_data: Path, tmp_path: Path) -> None:
+    """2,000 random strings and the shared texts, by the tokenizer of a whole import and by tiktoken."""
+    import random
+
+    import tiktoken
+    import zstandard
+
+    source, out = tmp_path / "source", tmp_path / "out"
+    build(source, 50257, n_embd=8, n_layer=1, n_head=2)
+    for name in ("encoder.json", "vocab.bpe"):
+        shutil.copy(shared_data / "tokenizer/gpt2" / name, source / name)
+    import_gpt2.main(["--model_name_or_path", str(source), "--output_dir", str(out)])
+    merges = (source / "vocab.bpe").read_text().splitlines()[1:]
+    ours, python = AutoTokenizer.from_pretrained(out), load(out)
+    assert len(ours) == 50262
+    assert (len(merges), ours.convert_tokens_to_ids("<|endoftext|>"), ours.pad_token_id) == (50000, 50256, 50257)
+    reference = tiktoken.Encoding(
+        "gpt2",
+        pat_str=r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s""",
+        mergeable_ranks=tiktoken_ranks(source),
+        special_tokens={"<|endoftext|>": 50256},
+    )
+    draw = random.Random(0)
+    alphabets = ["abc de'st\n\t 12", "aÀæñ日本語🙂\u0301\u200d", "".join(map(chr, range(32, 0x250)))]
+    strings = ["".join(draw.choices(draw.choice(alphabets), k=draw.randrange(60))) for _ in range(2000)]
+    for name in ("tinyshakespeare.txt", "the-verdict.txt", "tinystories_sample_197k.txt"):
+        strings.append((shared_data / "text" / name).read_text(encoding="utf-8")[:200_000])
+    for name in ("wiki_demo.txt.zst", "wikitext-2/valid.txt.zst"):
+        with zstandard.open(shared_data / "text" / name, "rt", encoding="utf-8") as file:
+            strings.append(file.read(200_000))
+    expected = [reference.encode_ordinary(string) for string in strings]
+    found = ours(strings, add_special_tokens=False)["input_ids"]
+    assert [i for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b] == []
+    assert [i for i, (s, b) in enumerate(zip(strings, expected, strict=True)) if python.encode(s) != b] == []
+
+
+def tiktoken_ranks(folder: Path) -> dict[bytes, int]:
+    from tiktoken.load import data_gym_to_mergeable_bpe_ranks
+
+    return data_gym_to_mergeable_bpe_ranks(str(folder / "vocab.bpe"), str(folder / "encoder.json"))
+
+
+def test_refusals_leave_nothing_behind(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(small / name, bare / name)
+    mixed = tmp_path / "mixed"
+    shutil.copytree(small, mixed)
+    tokenizer = to_transformers(BPETokenizer.train(TEXTS * 9, vocab_size=290))
+    tokenizer.backend_tokenizer.save(str(mixed / "tokenizer.json"))
+    broken = tmp_path / "broken"
+    shutil.copytree(small, broken)
+    content = (broken / "model.safetensors").read_bytes()
+    (broken / "model.safetensors").write_bytes(content[: len(content) // 2])
+    before = sorted(tmp_path.rglob("*"))
+    for source, message in ((bare, "give --tokenizer"), (mixed, "do not belong together"), (broken, "is damaged")):
+        with pytest.raises(ValueError, match=message):
+            import_gpt2.main(["--model_name_or_path", str(source), "--output_dir", str(tmp_path / "out")])
+        assert sorted(tmp_path.rglob("*")) == before
+    # A model that disagrees with transformers is not written either.
+    original = import_gpt2.logits_of
+    monkeypatch.setattr(
+        import_gpt2, "logits_of", lambda m, ids: original(m, ids) * (1 + isinstance(m, GPT2LMHeadModel))
+    )
+    with pytest.raises(ValueError, match="models disagree"):
+        import_gpt2.main(["--model_name_or_path", str(small), "--output_dir", str(tmp_path / "out")])
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+MEASURE = """
+import resource, sys
+from recipes import import_gpt2
+import transformers.models.gpt2.modeling_gpt2
+bare = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+import_gpt2.main(["--model_name_or_path", sys.argv[1], "--output_dir", sys.argv[2]])
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - bare) * 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_of_importing_124m_is_near_one_copy(shared_data: Path, tmp_path: Path) -> None:
+    model = GPT2LMHeadModel(GPT2Config())
+    model.save_pretrained(tmp_path / "source")
+    size = sum(parameter.numel() * 4 for parameter in model.parameters())
+    for name in ("encoder.json", "vocab.bpe"):
+        shutil.copy(shared_data / "tokenizer/gpt2" / name, tmp_path / "source" / name)
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "source"), str(tmp_path / "out")]
+    root = Path(__file__).resolve().parents[2]
+    run = subprocess.run(
+        command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    ratio = int(run.stdout.splitlines()[-1]) / size
+    print(f"peak above the bare process: {ratio:.2f} × the model's {size / 1e6:.0f} MB")
+    assert ratio <= 1.3
+
+
+def test_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import_gpt2.main(
+        ["--model_name_or_path", "openai-community/gpt2", "--output_dir", str(tmp_path), "--dry_run", "1"]
+    )
+    assert json.loads(capsys.readouterr().out)["model_name_or_path"] == "openai-community/gpt2"
+    with pytest.raises(ValueError, match="--output_dir is missing"):
+        import_gpt2.main(["--model_name_or_path", "openai-community/gpt2"])
+
+
+def test_vocab_and_merges_of_transformers(shared_data: Path, tmp_path: Path) -> None:
+    gpt2 = shared_data / "tokenizer/gpt2"
+    shutil.copy(gpt2 / "encoder.json", tmp_path / "vocab.json")
+    shutil.copy(gpt2 / "vocab.bpe", tmp_path / "merges.txt")
+    tokenizer = import_gpt2.load_tokenizer("here", tmp_path, 1024)
+    assert isinstance(tokenizer, ScratchGPTTokenizer)
+    assert tokenizer("hello world")["input_ids"] == [31373, 995]
