@@ -167,16 +167,23 @@ def test_refusals_leave_nothing_behind(small: Path, tmp_path: Path, monkeypatch:
     assert sorted(tmp_path.rglob("*")) == before
 
 
+# Not getrusage's peak, which a process inherits from the one that started it.
 MEASURE = """
-import resource, sys
+import re, sys
+from pathlib import Path
 from recipes import import_gpt2
 import transformers.models.gpt2.modeling_gpt2
-bare = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+bare = peak()
 import_gpt2.main(["--model_name_or_path", sys.argv[1], "--output_dir", sys.argv[2]])
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - bare) * 1024)
+print(peak() - bare)
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the peak is read from Linux's /proc")
 @pytest.mark.slow
 def test_memory_of_importing_124m_is_near_one_copy(shared_data: Path, tmp_path: Path) -> None:
     model = GPT2LMHeadModel(GPT2Config())
@@ -192,7 +199,7 @@ def test_memory_of_importing_124m_is_near_one_copy(shared_data: Path, tmp_path: 
     assert run.returncode == 0, run.stderr
     ratio = int(run.stdout.splitlines()[-1]) / size
     print(f"peak above the bare process: {ratio:.2f} × the model's {size / 1e6:.0f} MB")
-    assert ratio <= 1.3
+    assert 0.9 < ratio <= 1.3  # less than the model itself would be a fault of the measurement
 
 
 def test_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
