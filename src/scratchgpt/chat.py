@@ -148,8 +148,9 @@ class ChatSession:
         streamer = AnswerStreamer(self.tokenizer, self.end_ids, on_text)
         ids = torch.tensor([prompt], device=self.model.device)
         generate: Any = self.model.generate
-        if self._decoding:
-            self._decoding["past_key_values"].reset()
+        decoding = dict(self._decoding)
+        if decoding:
+            decoding["past_key_values"].reset()
         interrupted = False
         try:
             generate(
@@ -159,11 +160,12 @@ class ChatSession:
                     max_new_tokens=self.max_new_tokens,
                     eos_token_id=sorted(self.end_ids),
                     pad_token_id=self.pad_id,
+                    compile_config=decoding.pop("compile_config", None),
                     # <|unk|> spells nothing, and rows of the embedding beyond the tokenizer's ids mean nothing.
                     suppress_tokens=[*self.unk_ids, *range(len(self.tokenizer), self.model.config.vocab_size)] or None,
                 ),
                 streamer=streamer,
-                **self._decoding,
+                **decoding,
             )
         except KeyboardInterrupt:
             interrupted = True

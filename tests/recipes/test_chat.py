@@ -274,6 +274,14 @@ def test_a_tokenizer_without_a_template_is_refused(model: Any, saved: str) -> No
 
 
 @pytest.mark.slow
+def test_a_compiled_chat_says_the_same(saved: str) -> None:
+    model, tokenizer = chat.load_for_decoding(saved, dtype="float32")
+    plain, compiled = (ChatSession(model, tokenizer, sampling=GREEDY, compiled=how) for how in (False, True))
+    for question in ("To be?", "The quick brown fox?", "And?"):
+        assert compiled.ask(question) == plain.ask(question)
+
+
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal(saved: str) -> None:
     """A real signal in the middle of an answer: the chat goes on, and leaves with 0."""
     command = [sys.executable, chat.__file__, "--model", saved, "--max_new_tokens", "50", "--temperature", "1"]
