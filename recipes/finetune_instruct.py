@@ -12,8 +12,10 @@ learned from (no answer, an answer that does not fit whole into the context, …
 
 The loss is that of the assistant's tokens, the one that ends an answer included; so is the validation loss, which
 decides what the best checkpoint is. The output directory is that of pretraining; `final/` holds the best model, or
-the best adapter, and `responses.jsonl` what base and tuned model answer to questions of the validation split, with
-the figures in `responses.json`. Chat with it: `python recipes/chat.py --model <output_dir>/final`.
+the best adapter; `untuned.json` has the validation loss before, and `responses.jsonl` what base and tuned model answer
+to questions of the validation split, with the figures in `responses.json`. To talk with it:
+
+    python recipes/chat.py --model <output_dir>/final
 """
 
 import json
@@ -102,7 +104,11 @@ def prepare_base(arguments: InstructArguments, accelerator: Accelerator) -> tupl
     A base without role tokens gets them, unless the plain template is asked for: a copy with rows for them in its
     embedding is written to `output_dir/base`, so that an adapter has a base on the disk to belong to.
     """
-    tokenizer = AutoTokenizer.from_pretrained(arguments.model_name_or_path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(arguments.model_name_or_path)
+    except OSError as error:
+        name = arguments.model_name_or_path
+        raise ValueError(f"{name} is no model directory here, and cannot be had from the Hub: {error}") from error
     if arguments.chat_template == "plain":
         tokenizer.chat_template = PLAIN_TEMPLATE
         return arguments.model_name_or_path, tokenizer
@@ -145,14 +151,14 @@ def extend(base: str, tokenizer: Any, missing: list[str], directory: Path, seed:
 
 
 def rows_of(
-    arguments: InstructArguments, tokenizer: Any, context_length: int
+    arguments: InstructArguments, tokenizer: Any, context_length: int, accelerator: Accelerator
 ) -> tuple[ChatRows, ChatRows, list[list[Message]]]:
     """Rows to train and to validate on, and the conversations of the latter."""
 
     def read(source: str, split: str) -> list[list[Message]]:
         conversations, left_out = read_chats(source, split)
         if left_out:
-            print(f"{source}, {split}: left out {describe(left_out)}")
+            accelerator.print(f"{source}, {split}: left out {describe(left_out)}")
         return conversations
 
     def rows(conversations: Sequence[Sequence[Message]], train_on_prompt: bool = False) -> ChatRows:
@@ -212,7 +218,7 @@ def main(argv: list[str] | None = None) -> None:
     context_length = arguments.context_length or longest
     if context_length > longest:
         raise ValueError(f"context_length={context_length} is beyond the model's context of {longest} tokens")
-    train_rows, eval_rows, conversations = rows_of(arguments, tokenizer, context_length)
+    train_rows, eval_rows, conversations = rows_of(arguments, tokenizer, context_length, accelerator)
     accelerator.print(f"training: {train_rows}\nvalidation: {eval_rows}")
 
     set_seed(arguments.seed)
@@ -225,8 +231,11 @@ def main(argv: list[str] | None = None) -> None:
     accelerator.print(f"before: {before.summary()}")
     if not train(task, model, tokenizer, arguments, accelerator, train_rows.fingerprint()):
         sys.exit(EXIT_INTERRUPTED)
-    if arguments.num_responses and accelerator.is_main_process:
-        compare_responses(arguments, base, conversations)
+    if accelerator.is_main_process:
+        untuned = json.dumps(before.as_dict(), indent=2)
+        (Path(arguments.output_dir) / "untuned.json").write_text(untuned + "\n", encoding="utf-8")
+        if arguments.num_responses:
+            compare_responses(arguments, base, conversations)
 
 
 if __name__ == "__main__":

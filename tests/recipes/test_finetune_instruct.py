@@ -79,6 +79,7 @@ def lora(workplace: Path) -> Path:
 def test_lora_learns_to_answer_and_to_stop(lora: Path) -> None:
     lines = [json.loads(line) for line in (lora / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["loss"] < 0.5 < 3 < lines[0]["loss"]
+    assert results(lora)["final"]["loss"] < 0.5 < 3 < results(lora, "untuned.json")["loss"]
     responses = results(lora, "responses.json")
     assert responses["tuned"]["exact_stop_rate"] > 0.8 > responses["base"]["exact_stop_rate"]
     assert responses["tuned"]["rouge_l"] > responses["base"]["rouge_l"] + 0.3
@@ -170,6 +171,7 @@ def test_bad_input_is_refused_before_anything_is_written(workplace: Path, tmp_pa
         ({"data": tmp_path / "chats.json"}, "no validation split"),
         ({"context_length": 65}, "beyond the model's context of 64"),
         ({"context_length": 8}, "has an answer that ends within"),
+        ({"model_name_or_path": workplace / "nowhere"}, "no model directory here"),
         ({"model_name_or_path": ""}, "--model_name_or_path is missing"),
         ({"lora_targets": "c_attn"}, "Target modules"),
         ({"eval_split": "test"}, "no split 'test'"),
