@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from recipes import export_model, import_gpt2, pretrain
+from recipes import export_model, finetune_classifier, finetune_instruct, import_gpt2, pretrain
 from scratchgpt import ScratchGPTForCausalLM, ScratchGPTTokenizer
 from scratchgpt.tokenizers import BPETokenizer, load, to_transformers
 
@@ -97,10 +98,39 @@ def test_goes_on_in_pretraining(imported: Path, tmp_path: Path) -> None:
     assert tokenizer.chat_template is not None
 
 
+def losses_of(folder: Path) -> list[float]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+COMMON = {"max_steps": 12, "logging_steps": 1, "learning_rate": 0.01, "compile": False, "mixed_precision": "no",
+          "per_device_train_batch_size": 8}  # fmt: skip
+
+
+def test_goes_on_in_instruction_tuning(imported: Path, tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "Gold?"}, {"role": "assistant", "content": "Gold!"}]
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.jsonl").write_text("\n".join([json.dumps({"messages": chat})] * 40))
+    options = {"model_name_or_path": imported, "data": tmp_path / "train.jsonl", "output_dir": tmp_path / "run",
+               "eval_data": tmp_path / "validation.jsonl", "eval_split": "train", **COMMON}  # fmt: skip
+    finetune_instruct.main([f"--{name}={value}" for name, value in options.items()])
+    losses = losses_of(tmp_path / "run")
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_goes_on_in_classification(imported: Path, tmp_path: Path) -> None:
+    draw, words, kinds = random.Random(0), " ".join(TEXTS).split(), ["fox", "question"]
+    rows = [{"text": f"{kinds[i % 2]} {' '.join(draw.choices(words, k=6))}", "label": kinds[i % 2]} for i in range(80)]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    options = {"model_name_or_path": imported, "data": tmp_path / "data.jsonl", "output_dir": tmp_path / "run",
+               "validation_fraction": 0.2, "test_fraction": 0.2, **COMMON, "max_steps": 40}  # fmt: skip
+    finetune_classifier.main([f"--{name}={value}" for name, value in options.items()])
+    losses = losses_of(tmp_path / "run")
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5]), losses
+
+
 def test_ids_are_gpt2s(shared_data: Path, tmp_path: Path) -> None:
     """2,000 random strings and the shared texts, by the tokenizer of a whole import and by tiktoken."""
-    import random
-
     import tiktoken
     import zstandard
 
