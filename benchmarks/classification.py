@@ -32,6 +32,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RESULTS = HERE / "results" / "classification.jsonl"
 TUNED = "scratchgpt, tuned from scratch"
+FIRST_SEED = 10
+"""The settings were found with seeds below: none of these splits was looked at before."""
 
 VARIANTS = {
     "all weights": ["--tuning=full"],
@@ -159,7 +161,7 @@ def main() -> None:
     shutil.rmtree(arguments.work_dir, ignore_errors=True)
     lines: list[dict[str, Any]] = []
     found, seconds = [], []
-    for seed in range(arguments.seeds if "seeds" in arguments.parts else 1):
+    for seed in range(FIRST_SEED, FIRST_SEED + (arguments.seeds if "seeds" in arguments.parts else 1)):
         started, folder = time.perf_counter(), arguments.work_dir / f"seed-{seed}"
         prepare(arguments.source, folder, seed)
         if "seeds" in arguments.parts:
@@ -168,9 +170,9 @@ def main() -> None:
             test = found[-1]["test"]
             print(f"seed {seed}: {test['accuracy']:.2%}, F1 {test['f1']:.4f}, {seconds[-1]:.0f} s", flush=True)
     if "variants" in arguments.parts:
-        variants = {}
+        variants, folder = {}, arguments.work_dir / f"seed-{FIRST_SEED}"
         for name, options in VARIANTS.items():
-            variants[name] = tune(arguments.work_dir / "seed-0", name, 0, "--baselines=none", *options)
+            variants[name] = tune(folder, name, FIRST_SEED, "--baselines=none", *options)
             print(f"{name}: {variants[name]['test']['accuracy']:.2%}, {variants[name]['seconds']} s", flush=True)
         lines += variant_figures(variants)
     if found:
