@@ -62,11 +62,12 @@ def test_an_ordinary_curve_has_no_spikes():
 def test_spikes_are_found(caplog):
     losses = falling_losses(1000)
     losses[700] += 3
-    guards = [SpikeGuard("warn"), SpikeGuard("skip")]
+    guards = [SpikeGuard("ignore"), SpikeGuard("warn"), SpikeGuard("skip")]
     for guard in guards:
         allowed = [guard.allows(loss, step, "rows 1-4") for step, loss in enumerate(losses)]
         assert [step for step, ok in enumerate(allowed) if not ok] == ([700] if guard.action == "skip" else [])
         assert guard.spikes == 1
+        assert (caplog.text == "") == (guard.action == "ignore")
     assert "in step 700 (rows 1-4), after a median of 2." in caplog.text
     stop = SpikeGuard("stop")
     assert all(stop.allows(loss, step, "b") for step, loss in enumerate(losses[:700]))
