@@ -184,3 +184,11 @@ def test_bad_input_is_refused_before_anything_is_written(workplace: Path, tmp_pa
 def test_dry_run(workplace: Path, capsys) -> None:
     finetune_instruct.main([*options(workplace, "dry"), "--dry_run=true"])
     assert json.loads(capsys.readouterr().out)["tuning"] == "lora"
+
+
+def test_the_configurations_are_understood(capsys) -> None:
+    files = sorted((Path(__file__).parents[2] / "recipes" / "configs" / "finetune_instruct").glob("*.yaml"))
+    assert files
+    for file in files:
+        finetune_instruct.main([str(file), "--dry_run=true"])
+        assert json.loads(capsys.readouterr().out)["load_best_at_end"] is True
