@@ -1,6 +1,8 @@
 """The classifier recipe as a user runs it: from a file to a pipeline, every way of tuning, and bad input."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratchgpt.hub import save_model
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
+ROOT = Path(__file__).resolve().parents[2]
 SPAM, HAM = ["win a prize now", "call to claim cash", "free entry today"], ["see you soon", "are you home", "love you"]
 
 
@@ -131,6 +134,31 @@ def test_random_weights_and_reading_on(workplace: Path) -> None:
     assert not torch.equal(read["model.embed_tokens.weight"], base["model.embed_tokens.weight"])
     assert results(workplace / "on" / "language_model")["steps"] == 4
     assert results(workplace / "on")["base"].endswith("language_model/final")
+
+
+def test_two_processes_do_what_one_does(workplace: Path) -> None:
+    """The same rows, losses and evaluation for an equal global batch."""
+    settings = {"num_train_epochs": 1, "baselines": "none", "hidden_dropout": 0, "attention_dropout": 0}
+    settings["logging_steps"] = 1
+    finetune_classifier.main(options(workplace, "one", **settings))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    recipe = [str(ROOT / "recipes" / "finetune_classifier.py")]
+    run = subprocess.run(
+        [*launcher, *recipe, *options(workplace, "two", per_device_train_batch_size=4, **settings)],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    one, two = results(workplace / "one"), results(workplace / "two")
+    assert two["identity"]["world_size"] == 2
+    assert two["final"]["loss"] == pytest.approx(one["final"]["loss"], rel=1e-3)
+    assert two["test"]["confusion"] == one["test"]["confusion"]
+    losses = [
+        [json.loads(line)["loss"] for line in (workplace / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 def test_a_file_is_classified_in_batches(finished: Path, workplace: Path, capsys) -> None:
