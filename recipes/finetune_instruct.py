@@ -31,7 +31,7 @@ from accelerate.utils import set_seed
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from scratchgpt.arguments import parse_arguments
-from scratchgpt.data.chat import PLAIN_TEMPLATE, Message, render_chats, stop_token_id
+from scratchgpt.data.chat import PLAIN_TEMPLATE, Message, render_chat, render_chats, stop_token_id
 from scratchgpt.data.chat_rows import ChatRows
 from scratchgpt.data.chat_sources import describe, read_chats
 from scratchgpt.evaluation.responses import (
@@ -181,11 +181,15 @@ def compare_responses(arguments: InstructArguments, base: str, conversations: li
     else:
         tuned, tokenizer = load_adapter(output / "final", base, four_bit=four_bit)
     context = tuned.config.max_position_embeddings
+    longest = context - min(arguments.response_tokens, context // 2)  # of a prompt: there must be room for an answer
     questions = [
         question
         for question in last_questions(conversations[:: max(1, len(conversations) // (2 * arguments.num_responses))])
-        if len(render_chats([question.messages], tokenizer, True)[0].input_ids) + arguments.response_tokens <= context
+        if len(render_chat(question.messages, tokenizer, add_generation_prompt=True).input_ids) <= longest
     ][: arguments.num_responses]
+    if not questions:
+        print(f"no responses: no question of the validation split is at most {longest} tokens long")
+        return
     answers, scores = {}, {}
     for name, model in (("base", load_base(base, four_bit=four_bit)), ("tuned", tuned)):
         answers[name] = generate_responses(
