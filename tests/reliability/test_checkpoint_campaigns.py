@@ -230,6 +230,7 @@ def test_20_real_kills_of_a_training_run_change_nothing(tmp_path):
             run = Run()
             if path is not None:
                 run.resume(path)
+            os.write(descriptor, b"ready\n")
             while run.step < until:
                 run.train()
                 save_checkpoint(tmp_path, run.step, run.write, save_total_limit=2)
@@ -240,11 +241,13 @@ def test_20_real_kills_of_a_training_run_change_nothing(tmp_path):
         reader, writer = os.pipe()
         child = fork(lambda descriptor=writer: train(descriptor, float("inf")))
         os.close(writer)
-        time.sleep(0.2 + generator.random())
-        os.kill(child, signal.SIGKILL)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
         with os.fdopen(reader) as lines:
-            steps = [int(line) for line in lines.read().split("\n")[:-1]]
+            assert lines.readline() == "ready\n"
+            steps = [int(lines.readline()) for _ in range(generator.randrange(4))]
+            time.sleep(generator.random() / 5)
+            os.kill(child, signal.SIGKILL)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+            steps += [int(line) for line in lines.read().split("\n")[:-1]]
         path, skipped = newest_valid_checkpoint(tmp_path)
         assert not skipped
         found = int(path.name.removeprefix("checkpoint-")) if path else 0
@@ -252,6 +255,7 @@ def test_20_real_kills_of_a_training_run_change_nothing(tmp_path):
         assert found - newest in (0, 1)
         resumed.append(found)
 
+    assert resumed[-1] > 20
     last = resumed[-1] + 5
     with open(os.devnull, "w") as nowhere:
         train(nowhere.fileno(), last)
