@@ -38,8 +38,8 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "demo": Case("demo: 6 layers, width 256, 16 × 256 tokens, Muon", 6, 4, 256, 4096, 256, 16, "muon", 10),
-    "a": Case("(a) 4 layers, width 256, vocabulary 50,304, 4 × 512 tokens", 4, 8, 256, 50304, 512, 4, "adamw", 10),
+    "demo": Case("demo: 6 layers, width 256, 16 × 256 tokens, Muon", 6, 4, 256, 4096, 256, 16, "muon", 4),
+    "a": Case("(a) 4 layers, width 256, vocabulary 50,304, 4 × 512 tokens", 4, 8, 256, 50304, 512, 4, "adamw", 4),
     "tiny": Case("tiny: 2 layers, width 64, 8 × 64 tokens", 2, 4, 64, 256, 64, 8, "adamw", 100),
 }
 REFERENCE, LOOP = "bare step", "the recipes' loop"
