@@ -45,7 +45,7 @@ demo: .venv/run.stamp
 	@test -d $(DEMO)/tokenizer || $(BIN)/python recipes/train_tokenizer.py recipes/configs/train_tokenizer/demo.yaml
 	@test -f $(DEMO)/base/results.json || \
 		$(BIN)/python recipes/pretrain.py recipes/configs/pretrain/demo.yaml --resume_from_checkpoint true
-	@test -f $(DEMO)/classifier/results.json || $(BIN)/python recipes/finetune_classifier.py \
+	@grep -qs evaluated_on $(DEMO)/classifier/results.json || $(BIN)/python recipes/finetune_classifier.py \
 		recipes/configs/finetune_classifier/demo.yaml --resume_from_checkpoint true
 	@test -f $(DEMO)/chat/responses.json || $(BIN)/python recipes/finetune_instruct.py \
 		recipes/configs/finetune_instruct/demo.yaml --resume_from_checkpoint true
@@ -71,7 +71,9 @@ bench: .venv/bench.stamp
 	$(BIN)/python benchmarks/model.py
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/tuning_memory.py
 	$(BIN)/python benchmarks/learning.py
+	$(BIN)/python benchmarks/classification.py
 	$(BIN)/python benchmarks/report.py
 
 clean:

@@ -211,7 +211,7 @@ def test_result(
     if arguments.tuning == "lora":
         labels = label_map(rows.data.names)
         adapted, tokenizer = load_adapter(output_dir / "final", kind=kind, **labels)
-        model = merge_adapter(adapted)
+        model: Any = merge_adapter(adapted)
         save_model(model, tokenizer, output_dir / "merged", overwrite=True)
     else:
         model = kind.from_pretrained(output_dir / "final", dtype=torch.float32)
