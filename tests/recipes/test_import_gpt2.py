@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from recipes import export_model, finetune_classifier, finetune_instruct, import_gpt2, pretrain
 from scratchgpt import ScratchGPTForCausalLM, ScratchGPTTokenizer
 from scratchgpt.tokenizers import BPETokenizer, load, to_transformers
+from tests.hub_server import hub_with
 
 TEXTS = ["The quick brown fox jumps over the lazy dog.", "To be, or not to be, that is the question.", "Gold!"]
 
@@ -46,6 +47,35 @@ def imported(small: Path, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("imported") / "model"
     import_gpt2.main(["--model_name_or_path", str(small), "--output_dir", str(folder)])
     return folder
+
+
+def test_import_from_the_hub(small: Path, imported: Path, tmp_path: Path) -> None:
+    """In a process of its own: huggingface_hub reads its settings when it is imported."""
+    hub = tmp_path / "hub"
+    shutil.copytree(small, hub)
+    for name in ("pytorch_model.bin", "tf_model.h5", "rust_model.ot"):  # the same weights again, as old models have
+        (hub / name).write_bytes(b"not wanted")
+    with hub_with({"somebody/tiny-gpt2": hub}) as (address, asked):
+        environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+
+        def run(name: str) -> subprocess.CompletedProcess[str]:
+            recipe = Path(import_gpt2.__file__)
+            arguments = ["--model_name_or_path", name, "--output_dir", str(tmp_path / "model")]
+            return subprocess.run(
+                [sys.executable, str(recipe), *arguments], env=environment, capture_output=True, text=True, timeout=250
+            )
+
+        absent = run("somebody/else")
+        assert absent.returncode != 0
+        assert "somebody/else is neither a local folder or file, nor found on the Hub" in absent.stderr
+        assert not (tmp_path / "model").exists()
+        result = run("somebody/tiny-gpt2")
+        assert result.returncode == 0, result.stderr[-2000:]
+    assert "model.safetensors" in asked
+    assert not any(file.endswith((".bin", ".h5", ".ot")) for file in asked)
+    theirs, ours = (load_file(folder / "model.safetensors") for folder in (imported, tmp_path / "model"))
+    assert theirs.keys() == ours.keys()
+    assert all(torch.equal(theirs[name], ours[name]) for name in ours)
 
 
 def test_imported_model_is_chat_ready(small: Path, imported: Path) -> None:
