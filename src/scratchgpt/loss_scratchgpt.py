@@ -64,8 +64,9 @@ def loss_and_gradients(
     num_chunks = max(1, -(-len(hidden_ND) * vocab_size * hidden_ND.itemsize // CHUNK_BYTES))
     chunk = max(1, -(-len(hidden_ND) // num_chunks))
     rows = chunk
-    if hidden_ND.device.type == "cpu":  # a power of two, which mostly divides the chunk: one shape to compile
-        rows = 1 << max(0, (ROWS_BYTES // (4 * vocab_size)).bit_length() - 1)
+    if hidden_ND.device.type == "cpu":  # a power of two, and chunks that are made of it: one shape to compile
+        rows = min(rows, 1 << max(0, (ROWS_BYTES // (4 * vocab_size)).bit_length() - 1))
+        chunk = -(-chunk // rows) * rows
     to_gradient = compiled_logits_to_gradient() if compiled else logits_to_gradient
     loss = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
     grad_hidden_ND = torch.empty_like(hidden_ND if grad_hidden else hidden_ND[:0])

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -132,6 +133,21 @@ def choose_autocast_dtype(device_type: str) -> tuple[torch.dtype | None, str]:
     return None, f"no bf16 instructions known of on this {device_type}"
 
 
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    visible: torch.Tensor,
+    scaling: float,
+    dropout: float,
+) -> torch.Tensor:
+    """Plain attention. Scores have the type of the query; inside, softmax computes in fp32."""
+    scores = (query @ key.transpose(2, 3)) * scaling
+    # Not -inf: a row of padding sees nothing, and its softmax would be NaN.
+    weights = scores.where(visible, torch.finfo(scores.dtype).min).softmax(dim=-1)
+    return F.dropout(weights, p=dropout) @ value
+
+
 def blockwise_attention_forward(
     module: nn.Module,
     query: torch.Tensor,
@@ -145,8 +161,8 @@ def blockwise_attention_forward(
     """Causal attention in four blocks of queries, each with the keys up to its own end only: 5/8 of the products.
 
     An attention implementation for transformers, meant for training on the CPU under torch.compile, which fuses mask
-    and softmax. Its memory is quadratic in the length, unlike SDPA's. Anything but causal self-attention without a
-    cache goes to SDPA.
+    and softmax. Its memory is quadratic in the length, unlike SDPA's, though for one layer at a time. Anything but
+    causal self-attention without a cache goes to SDPA.
 
     Args:
         query: [B, H, T, C]. key, value: [B, K, S, C], where K divides H.
@@ -172,11 +188,11 @@ def blockwise_attention_forward(
             visible = position_T[start:end, None] >= position_T[:end]
         else:
             visible = attention_mask[:, :, start:end, :end]
-        # In the type of the query: softmax computes in fp32 inside and keeps only its rounded result for the backward
-        # pass, a third of what `.float()` here would keep, with the same error.
-        scores = (query[:, :, start:end] @ key[:, :, :end].transpose(2, 3)) * scaling
-        # The softmax computes in fp32 and keeps the scores' type, so that bf16 is what waits for the backward pass.
-        # Not -inf: a row of padding sees nothing, and its softmax would be NaN.
-        weights = scores.where(visible, torch.finfo(scores.dtype).min).softmax(dim=-1)
-        mixed.append(F.dropout(weights, p=dropout, training=module.training) @ value[:, :, :end])
+        # Recomputed in the backward pass: all weights of all layers would be the largest part of what it keeps.
+        mixed.append(
+            checkpoint(
+                _attend, query[:, :, start:end], key[:, :, :end], value[:, :, :end], visible, scaling,
+                dropout if module.training else 0.0, use_reentrant=False,
+            )
+        )  # fmt: skip
     return torch.cat(mixed, dim=2).transpose(1, 2), None
