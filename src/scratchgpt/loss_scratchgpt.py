@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-CHUNK_BYTES = 64 * 2**20  # logits of one chunk, in the type they are computed in
+CHUNK_BYTES = 24 * 2**20  # logits of one chunk, in the type they are computed in
 
 ROWS_BYTES = 16 * 2**20  # on the CPU: logits in fp32 of the rows that are turned into gradients together
 
