@@ -22,7 +22,7 @@ from typing import Any
 
 from .chat import Message
 from .classification import read_rows
-from .text import not_utf8, open_text, suffix_of
+from .text import is_saved_data_set, load_split, not_utf8, open_text, suffix_of
 
 ROLES = ("system", "user", "assistant")
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
@@ -138,26 +138,9 @@ def read_source(source: str | Path, split: str = "train") -> Iterator[dict[str, 
     if path.is_file():
         yield from _read_json(path) if suffix_of(path) == ".json" else read_rows(path)
         return
-    import datasets
-    from datasets.exceptions import DatasetsError
-
-    if path.is_dir() and ((path / "dataset_dict.json").is_file() or (path / "state.json").is_file()):
-        data: Any = datasets.load_from_disk(path)
-    elif path.is_dir():
+    if path.is_dir() and not is_saved_data_set(path):
         raise ValueError(f"{path} is not a saved data set: name the file in it, or build it (data_builders/)")
-    else:
-        try:
-            data = datasets.load_dataset(str(source))
-        except (OSError, ValueError, DatasetsError) as error:
-            raise ValueError(
-                f"{str(source)!r} is neither a file or saved data set here nor one that can be read from the Hub: "
-                f"{error}"
-            ) from error
-    if isinstance(data, datasets.DatasetDict):
-        if split not in data:
-            raise ValueError(f"{source} has no split {split!r}; it has {list(data)}")
-        data = data[split]
-    yield from data
+    yield from load_split(source, split)
 
 
 def _read_json(file: Path) -> list[dict[str, Any]]:

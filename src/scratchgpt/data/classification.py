@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .builder import draw
-from .text import not_utf8, open_text, suffix_of
+from .text import load_split, not_utf8, open_text, suffix_of
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -75,7 +75,7 @@ def read_labelled(
     if path.is_file():
         where, rows = str(path), read_rows(path)
     else:
-        data = _load(source, split)
+        data = load_split(source, split)
         where, rows = f"{source}, split {split!r}", data
         feature = data.features.get(label_column)
         declared = list(feature.names) if _is_class_label(feature) else None
@@ -177,28 +177,6 @@ def _table_rows(lines: Any, file: Path, delimiter: str, quoting: Any) -> Iterato
             yield dict(zip(header, row, strict=True))
     except csv.Error as error:
         raise ValueError(f"{file}, line {reader.line_num}: {error}") from error
-
-
-def _load(source: str | Path, split: str) -> Any:
-    import datasets
-    from datasets.exceptions import DatasetsError
-
-    path = Path(source)
-    if path.is_dir() and ((path / "dataset_dict.json").is_file() or (path / "state.json").is_file()):
-        data = datasets.load_from_disk(path)
-        if not isinstance(data, datasets.DatasetDict):
-            return data
-    else:
-        try:
-            data = datasets.load_dataset(str(source))
-        except (OSError, ValueError, DatasetsError) as error:
-            raise ValueError(
-                f"{str(source)!r} is neither a file or saved data set here nor one that can be read from the Hub: "
-                f"{error}"
-            ) from error
-    if split not in data:
-        raise ValueError(f"{source} has no split {split!r}; it has {list(data)}")
-    return data[split]
 
 
 def _is_class_label(feature: Any) -> bool:

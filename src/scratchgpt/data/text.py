@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 BLOCK = 1 << 20
 """Characters in a block of a .txt file, roughly: a block ends with a line."""
@@ -34,8 +34,8 @@ def read_texts(source: str | Path, split: str = "train", column: str = "text") -
     if path.is_file():
         yield from _read_file(path, column)
     elif path.is_dir():
-        if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-            yield from _read_saved(path, split, column)
+        if is_saved_data_set(path):
+            yield from _rows(load_split(path, split), column, str(path))
             return
         files = sorted(file for file in path.rglob("*") if file.is_file() and suffix_of(file) in SUFFIXES)
         if not files:
@@ -44,6 +44,37 @@ def read_texts(source: str | Path, split: str = "train", column: str = "text") -
             yield from _read_file(file, column)
     else:
         yield from _read_hub(str(source), split, column)
+
+
+def is_saved_data_set(folder: Path) -> bool:
+    """Whether `folder` was written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`."""
+    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+
+
+def load_split(source: str | Path, split: str) -> Any:
+    """A `datasets.Dataset`: the split of a saved data set or of one from the Hub. A single saved one has no splits.
+
+    Raises:
+        ValueError: for a source that cannot be read or has no such split.
+    """
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    if is_saved_data_set(Path(source)):
+        data: Any = datasets.load_from_disk(source)
+        if not isinstance(data, datasets.DatasetDict):
+            return data
+    else:
+        try:
+            data = datasets.load_dataset(str(source))
+        except (OSError, ValueError, DatasetsError) as error:
+            raise ValueError(
+                f"{str(source)!r} is neither a file or saved data set here nor one that can be read from the Hub: "
+                f"{error}"
+            ) from error
+    if split not in data:
+        raise ValueError(f"{source} has no split {split!r}; it has {list(data)}")
+    return data[split]
 
 
 def suffix_of(file: Path) -> str:
@@ -134,17 +165,6 @@ def _read_parquet(file: Path, column: str) -> Iterator[str]:
         raise ValueError(f"{file} has no column {column!r}; it has {table.schema_arrow.names}")
     for batch in table.iter_batches(columns=[column]):
         yield from _texts(batch.to_pydict()[column], column, str(file))
-
-
-def _read_saved(folder: Path, split: str, column: str) -> Iterator[str]:
-    import datasets
-
-    data = datasets.load_from_disk(folder)
-    if isinstance(data, datasets.DatasetDict):
-        if split not in data:
-            raise ValueError(f"{folder} has no split {split!r}; it has {list(data)}")
-        data = data[split]
-    yield from _rows(data, column, str(folder))
 
 
 def _read_hub(name: str, split: str, column: str) -> Iterator[str]:
