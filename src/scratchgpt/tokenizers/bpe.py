@@ -25,6 +25,7 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from operator import getitem
 from pathlib import Path
 
 from tqdm import tqdm
@@ -141,14 +142,21 @@ class BPETokenizer(Tokenizer):
         self.merges = list(merges)
         try:
             self._byte_ids = [vocabulary[byte] for byte in BYTES]
-            self._ranks = {(vocabulary[a], vocabulary[b]): rank for rank, (a, b) in enumerate(self.merges)}
             self._merged = [vocabulary[a + b] for a, b in self.merges]
+            pairs = [(vocabulary[a], vocabulary[b]) for a, b in self.merges]
         except KeyError as error:
             raise ValueError(
                 f"the vocabulary lacks the token {error}, which the bytes or the merges need: "
                 "vocabulary and merges are not of the same tokenizer"
             ) from None
         super().__init__(vocabulary, pattern, special_tokens or {})
+        self._never = never = len(self.merges)  # the rank of pairs that are not merged
+        self._ranks_after: list[dict[int, int]] = [{} for _ in range(self.vocab_size)]
+        for rank, (a, b) in enumerate(pairs):
+            self._ranks_after[a][b] = rank
+        # The same for bytes, as a table: most look-ups are for the pairs that a pre-token begins with.
+        ranks_after_byte = [self._ranks_after[token] for token in self._byte_ids]
+        self._byte_ranks = [[ranks.get(token, never) for token in self._byte_ids] for ranks in ranks_after_byte]
 
     @classmethod
     def train(
@@ -213,41 +221,49 @@ class BPETokenizer(Tokenizer):
         return cls(vocabulary, merges, GPT2_PATTERN, specials)
 
     def _encode_piece(self, piece: str) -> list[int]:
-        ids = [self._byte_ids[byte] for byte in piece.encode()]
-        return self._merge_word(ids) if len(ids) <= LONG_WORD else self._merge_long_word(ids)
+        word = piece.encode()
+        return self._merge_word(word) if len(word) <= LONG_WORD else self._merge_long_word(word)
 
-    def _merge_word(self, ids: list[int]) -> list[int]:
-        """Merges the pair of lowest rank, leftmost first, until there is none; quadratic in the length of `ids`."""
-        rank_of, never = self._ranks.get, len(self._ranks)
-        ranks = [rank_of(pair, never) for pair in pairwise(ids)]  # of the pair that begins at each place
+    def _merge_word(self, word: bytes) -> list[int]:
+        """Merges the pair of lowest rank, leftmost first, until there is none; quadratic in the length of `word`."""
+        ids = list(map(self._byte_ids.__getitem__, word))
+        # Of the pair that begins at each place.
+        ranks = list(map(getitem, map(self._byte_ranks.__getitem__, word), word[1:]))
+        ranks_after, never = self._ranks_after, self._never
         while ranks and (rank := min(ranks)) < never:
             here = ranks.index(rank)
             ids[here] = token = self._merged[rank]
             del ids[here + 1], ranks[here]
             if here > 0:
-                ranks[here - 1] = rank_of((ids[here - 1], token), never)
+                ranks[here - 1] = ranks_after[ids[here - 1]].get(token, never)
             if here < len(ranks):
-                ranks[here] = rank_of((token, ids[here + 1]), never)
+                ranks[here] = ranks_after[token].get(ids[here + 1], never)
         return ids
 
-    def _merge_long_word(self, ids: list[int]) -> list[int]:
+    def _merge_long_word(self, word: bytes) -> list[int]:
         """As `_merge_word`, with a heap of pairs and links between what is left: O(n log n), but slower for words."""
-        ranks, end = self._ranks, len(ids)
+        ids, end = [self._byte_ids[byte] for byte in word], len(word)
         following, preceding = list(range(1, end + 1)), list(range(-1, end - 1))
-        heap = [(ranks[pair], here, pair) for here, pair in enumerate(pairwise(ids)) if pair in ranks]
-        heapq.heapify(heap)
+        heap: list[tuple[int, int, int, int]] = []
+
+        def note(here: int, there: int) -> None:
+            rank = self._ranks_after[ids[here]].get(ids[there])
+            if rank is not None:
+                heapq.heappush(heap, (rank, here, ids[here], ids[there]))
+
+        for here in range(end - 1):
+            note(here, here + 1)
         while heap:
-            rank, here, pair = heapq.heappop(heap)
+            rank, here, first, second = heapq.heappop(heap)
             there = following[here]
-            if there >= end or (ids[here], ids[there]) != pair:
+            if there >= end or (ids[here], ids[there]) != (first, second):
                 continue  # a merge since then took one of the two
             ids[here], ids[there] = self._merged[rank], -1
             before, after = preceding[here], following[there]
             following[here] = after
             if after < end:
                 preceding[after] = here
-                if (pair := (ids[here], ids[after])) in ranks:
-                    heapq.heappush(heap, (ranks[pair], here, pair))
-            if before >= 0 and (pair := (ids[before], ids[here])) in ranks:
-                heapq.heappush(heap, (ranks[pair], before, pair))
+                note(here, after)
+            if before >= 0:
+                note(before, here)
         return [token for token in ids if token >= 0]

@@ -64,7 +64,8 @@ def _spelled_out(pattern: str) -> str:
         elif part == r"\s" or part.startswith(r"\p"):
             part = _ranges(part) if in_set else f"[{_ranges(part)}]"
         form += part
-    return form
+    # A run at the end of an alternative has nothing after it to give characters back to: `re` need not remember how.
+    return form.replace("+|", "++|")
 
 
 def _ranges(character_class: str) -> str:
