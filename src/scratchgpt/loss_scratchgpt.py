@@ -71,18 +71,26 @@ def loss_and_gradients(
     loss = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
     grad_hidden_ND = torch.empty_like(hidden_ND if grad_hidden else hidden_ND[:0])
     grad_weight_VD = torch.zeros_like(weight_VD if grad_weight else weight_VD[:0], dtype=torch.float32)
-    buffer_nV = hidden_ND.new_empty(chunk, vocab_size)
-    for start in range(0, len(hidden_ND), chunk):
-        hidden_nD, targets_n = hidden_ND[start : start + chunk], targets_N[start : start + chunk]
-        logits_nV = torch.mm(hidden_nD, weight_VD.t(), out=buffer_nV[: len(hidden_nD)])
-        for some_logits, some_targets in zip(logits_nV.split(rows), targets_n.split(rows), strict=True):
-            loss += to_gradient(some_logits, some_targets, ignore_index)
-        if grad_hidden:
-            torch.mm(logits_nV, weight_VD, out=grad_hidden_ND[start : start + chunk])
-        if grad_weight:
-            # By parts: the whole product would be another V × D.
-            for total, grad in zip(grad_weight_VD.split(WEIGHT_ROWS), logits_nV.t().split(WEIGHT_ROWS), strict=True):
-                total += grad @ hidden_nD
+    # The first call of a compiled model comes with other dispatch keys than all later ones (torch checks what the
+    # operator aliases). Inference tensors have the same keys in both, so `logits_to_gradient` is compiled once.
+    with torch.inference_mode():
+        targets_N = targets_N.clone()
+        # What goes at the end is made last: freed, it leaves one hole in the heap, which the backward pass can use.
+        weight_VD = weight_VD.to(hidden_ND.dtype)
+        buffer_nV = hidden_ND.new_empty(chunk, vocab_size)
+        for start in range(0, len(hidden_ND), chunk):
+            hidden_nD, targets_n = hidden_ND[start : start + chunk], targets_N[start : start + chunk]
+            logits_nV = torch.mm(hidden_nD, weight_VD.t(), out=buffer_nV[: len(hidden_nD)])
+            for some_logits, some_targets in zip(logits_nV.split(rows), targets_n.split(rows), strict=True):
+                loss += to_gradient(some_logits, some_targets, ignore_index)
+            if grad_hidden:
+                torch.mm(logits_nV, weight_VD, out=grad_hidden_ND[start : start + chunk])
+            if grad_weight:
+                # By parts: the whole product would be another V × D.
+                for total, grad in zip(
+                    grad_weight_VD.split(WEIGHT_ROWS), logits_nV.t().split(WEIGHT_ROWS), strict=True
+                ):
+                    total += grad @ hidden_nD
     return loss, grad_hidden_ND, grad_weight_VD
 
 
@@ -102,7 +110,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(ctx, hidden_ND, weight_VD, targets_N, ignore_index, compute_dtype, grad_hidden, grad_weight):
         loss, grad_hidden_ND, grad_weight_VD = loss_and_gradients(
             hidden_ND.to(compute_dtype),
-            weight_VD.to(compute_dtype),
+            weight_VD,
             targets_N,
             ignore_index,
             grad_hidden,
