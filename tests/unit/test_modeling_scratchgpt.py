@@ -162,6 +162,16 @@ def test_compiled_training_step_equals_eager_without_graph_breaks(preset):
         torch.testing.assert_close(parameter.grad, expected[name], **TOLERANCE)
 
 
+def test_only_the_first_training_step_compiles():
+    model, ids = build(ScratchGPTForCausalLM).train(), random_ids(2, 16)
+    torch.compiler.reset()
+    step = torch.compile(lambda x: model(x, labels=x).loss, fullgraph=True)
+    step(ids).backward()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for _ in range(2):
+            step(ids).backward()
+
+
 @pytest.mark.parametrize("preset", ["gpt2", "modern"])
 @torch.no_grad()
 def test_compiled_decoding_with_a_static_cache_equals_eager_without_graph_breaks(preset):
