@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-CHUNK_BYTES = 24 * 2**20  # logits of one chunk, in the type they are computed in
+CHUNK_BYTES = 24 * 2**20  # logits of one chunk, in the type they are computed in; where the weight takes more, as much
 
 ROWS_BYTES = 16 * 2**20  # on the CPU: logits in fp32 of the rows that are turned into gradients together
 
@@ -61,7 +61,8 @@ def loss_and_gradients(
     the additions off to the end, keeping every chunk's V × D product until then.
     """
     vocab_size = weight_VD.shape[0]
-    num_chunks = max(1, -(-len(hidden_ND) * vocab_size * hidden_ND.itemsize // CHUNK_BYTES))
+    chunk_bytes = max(CHUNK_BYTES, weight_VD.numel() * hidden_ND.itemsize)
+    num_chunks = max(1, -(-len(hidden_ND) * vocab_size * hidden_ND.itemsize // chunk_bytes))
     chunk = max(1, -(-len(hidden_ND) // num_chunks))
     rows = chunk
     if hidden_ND.device.type == "cpu":  # a power of two, and chunks that are made of it: one shape to compile
