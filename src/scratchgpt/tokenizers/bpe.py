@@ -221,11 +221,10 @@ class BPETokenizer(Tokenizer):
         return cls(vocabulary, merges, GPT2_PATTERN, specials)
 
     def _encode_piece(self, piece: str) -> list[int]:
+        """Merges the pair of lowest rank, leftmost first, until there is none; quadratic in the length."""
         word = piece.encode()
-        return self._merge_word(word) if len(word) <= LONG_WORD else self._merge_long_word(word)
-
-    def _merge_word(self, word: bytes) -> list[int]:
-        """Merges the pair of lowest rank, leftmost first, until there is none; quadratic in the length of `word`."""
+        if len(word) > LONG_WORD:
+            return self._merge_long_word(word)
         ids = list(map(self._byte_ids.__getitem__, word))
         # Of the pair that begins at each place.
         ranks = list(map(getitem, map(self._byte_ranks.__getitem__, word), word[1:]))
@@ -241,7 +240,7 @@ class BPETokenizer(Tokenizer):
         return ids
 
     def _merge_long_word(self, word: bytes) -> list[int]:
-        """As `_merge_word`, with a heap of pairs and links between what is left: O(n log n), but slower for words."""
+        """As `_encode_piece`, by a heap of pairs and links between what is left: O(n log n), slower for words."""
         ids, end = [self._byte_ids[byte] for byte in word], len(word)
         following, preceding = list(range(1, end + 1)), list(range(-1, end - 1))
         heap: list[tuple[int, int, int, int]] = []
