@@ -187,7 +187,7 @@ def test_small_corpus_warns_and_gives_a_smaller_vocabulary() -> None:
 @given(st.text("abcde ", max_size=200))
 def test_both_ways_to_merge_are_one(text: str) -> None:
     tokenizer = BPETokenizer.train(["abcabdabe aaa aaaa eeee cacb" * 30], 280, min_frequency=1)
-    assert tokenizer._encode_piece(text) == tokenizer._merge_long_word(text.encode())
+    assert tokenizer._merge_word(text.encode()) == tokenizer._merge_long_word(text.encode())
 
 
 def test_a_long_word_takes_no_quadratic_time() -> None:

@@ -12,7 +12,6 @@ benchmarks/tokenizers.py). Price: memory for the cache, at most `CACHE_LIMIT` sh
 
 import re
 from abc import ABC, abstractmethod
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -35,15 +34,15 @@ LONGEST_CACHED = 100
 class PieceCache(dict[str, bytes]):
     """Pre-token → its ids, packed; filled as pre-tokens are met."""
 
-    def __init__(self, encode_piece: Callable[[str], list[int]], dtype: np.dtype) -> None:
+    def __init__(self, encode_piece: Callable[[str], bytes]) -> None:
         super().__init__()
-        self.encode_piece, self.typecode = encode_piece, dtype.char
+        self.encode_piece = encode_piece
 
     def __missing__(self, piece: str) -> bytes:
-        ids = array(self.typecode, self.encode_piece(piece)).tobytes()
-        if len(self) < CACHE_LIMIT and len(piece) <= LONGEST_CACHED:
-            self[piece] = ids
-        return ids
+        packed = self.encode_piece(piece)
+        if len(piece) <= LONGEST_CACHED and len(self) < CACHE_LIMIT:
+            self[piece] = packed
+        return packed
 
 
 class Tokenizer(ABC):
@@ -77,13 +76,16 @@ class Tokenizer(ABC):
             self.token_bytes[token_id] = name.encode()
         self.dtype = np.dtype(np.uint16 if self.vocab_size <= 2**16 else np.uintc)
         """The smallest unsigned integers that hold every id."""
+        size, ids = self.dtype.itemsize, np.arange(self.vocab_size, dtype=self.dtype).tobytes()
+        self._packed = [ids[i : i + size] for i in range(0, len(ids), size)]
+        """id → the id as bytes of `dtype`."""
         self._split = splitter(pattern)
         self._split_at_special = split_at_special(special_tokens)
-        self._cache = PieceCache(self._encode_piece, self.dtype)
+        self._cache = PieceCache(self._encode_piece)
 
     @abstractmethod
-    def _encode_piece(self, piece: str) -> list[int]:
-        """The ids of one pre-token."""
+    def _encode_piece(self, piece: str) -> bytes:
+        """The ids of one pre-token, packed."""
 
     def encode(self, text: str, split_special_tokens: bool = False) -> list[int]:
         """The ids of `text`; with `split_special_tokens`, text that spells a special token stays text.
@@ -100,7 +102,7 @@ class Tokenizer(ABC):
             if i % 2 == 0:
                 packed.extend(map(self._cache.__getitem__, self._split(part)))
             else:
-                packed.append(self.dtype.type(self.special_tokens[part]).tobytes())
+                packed.append(self._packed[self.special_tokens[part]])
         return np.frombuffer(b"".join(packed), dtype=self.dtype)
 
     def encode_batch(self, texts: Iterable[str], split_special_tokens: bool = False) -> Iterator[np.ndarray]:

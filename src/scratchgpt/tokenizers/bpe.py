@@ -140,23 +140,26 @@ class BPETokenizer(Tokenizer):
         special_tokens: dict[str, int] | None = None,
     ) -> None:
         self.merges = list(merges)
+        # Inside a pre-token byte b is symbol b, and what a merge makes is symbol 256 + its id.
         try:
-            self._byte_ids = [vocabulary[byte] for byte in BYTES]
-            self._merged = [vocabulary[a + b] for a, b in self.merges]
-            pairs = [(vocabulary[a], vocabulary[b]) for a, b in self.merges]
+            byte_ids = [vocabulary[byte] for byte in BYTES]
+            symbols = {token: 256 + token_id for token, token_id in vocabulary.items()}
+            symbols |= {byte: value for value, byte in enumerate(BYTES)}
+            self._merged = [symbols[a + b] for a, b in self.merges]
+            pairs = [(symbols[a], symbols[b]) for a, b in self.merges]
         except KeyError as error:
             raise ValueError(
                 f"the vocabulary lacks the token {error}, which the bytes or the merges need: "
                 "vocabulary and merges are not of the same tokenizer"
             ) from None
         super().__init__(vocabulary, pattern, special_tokens or {})
+        self._packed_symbols = [self._packed[token_id] for token_id in byte_ids] + self._packed
         self._never = never = len(self.merges)  # the rank of pairs that are not merged
-        self._ranks_after: list[dict[int, int]] = [{} for _ in range(self.vocab_size)]
+        self._ranks_after: list[dict[int, int]] = [{} for _ in self._packed_symbols]
         for rank, (a, b) in enumerate(pairs):
             self._ranks_after[a][b] = rank
         # The same for bytes, as a table: most look-ups are for the pairs that a pre-token begins with.
-        ranks_after_byte = [self._ranks_after[token] for token in self._byte_ids]
-        self._byte_ranks = [[ranks.get(token, never) for token in self._byte_ids] for ranks in ranks_after_byte]
+        self._byte_ranks = [[ranks.get(b, never) for b in range(256)] for ranks in self._ranks_after[:256]]
 
     @classmethod
     def train(
@@ -220,44 +223,46 @@ class BPETokenizer(Tokenizer):
             specials.setdefault(name, len(vocabulary) + len(specials))
         return cls(vocabulary, merges, GPT2_PATTERN, specials)
 
-    def _encode_piece(self, piece: str) -> list[int]:
-        """Merges the pair of lowest rank, leftmost first, until there is none; quadratic in the length."""
+    def _encode_piece(self, piece: str) -> bytes:
         word = piece.encode()
-        if len(word) > LONG_WORD:
-            return self._merge_long_word(word)
-        ids = list(map(self._byte_ids.__getitem__, word))
+        symbols = self._merge_word(word) if len(word) <= LONG_WORD else self._merge_long_word(word)
+        return b"".join(map(self._packed_symbols.__getitem__, symbols))
+
+    def _merge_word(self, word: bytes) -> list[int]:
+        """Merges the pair of lowest rank, leftmost first, until there is none; quadratic in the length of `word`."""
+        symbols = list(word)
         # Of the pair that begins at each place.
         ranks = list(map(getitem, map(self._byte_ranks.__getitem__, word), word[1:]))
-        ranks_after, never = self._ranks_after, self._never
+        ranks_after, merged, never = self._ranks_after, self._merged, self._never
         while ranks and (rank := min(ranks)) < never:
             here = ranks.index(rank)
-            ids[here] = token = self._merged[rank]
-            del ids[here + 1], ranks[here]
+            symbols[here] = symbol = merged[rank]
+            del symbols[here + 1], ranks[here]
             if here > 0:
-                ranks[here - 1] = ranks_after[ids[here - 1]].get(token, never)
+                ranks[here - 1] = ranks_after[symbols[here - 1]].get(symbol, never)
             if here < len(ranks):
-                ranks[here] = ranks_after[token].get(ids[here + 1], never)
-        return ids
+                ranks[here] = ranks_after[symbol].get(symbols[here + 1], never)
+        return symbols
 
     def _merge_long_word(self, word: bytes) -> list[int]:
-        """As `_encode_piece`, by a heap of pairs and links between what is left: O(n log n), slower for words."""
-        ids, end = [self._byte_ids[byte] for byte in word], len(word)
+        """As `_merge_word`, by a heap of pairs and links between what is left: O(n log n), slower for words."""
+        symbols, end = list(word), len(word)
         following, preceding = list(range(1, end + 1)), list(range(-1, end - 1))
         heap: list[tuple[int, int, int, int]] = []
 
         def note(here: int, there: int) -> None:
-            rank = self._ranks_after[ids[here]].get(ids[there])
+            rank = self._ranks_after[symbols[here]].get(symbols[there])
             if rank is not None:
-                heapq.heappush(heap, (rank, here, ids[here], ids[there]))
+                heapq.heappush(heap, (rank, here, symbols[here], symbols[there]))
 
         for here in range(end - 1):
             note(here, here + 1)
         while heap:
             rank, here, first, second = heapq.heappop(heap)
             there = following[here]
-            if there >= end or (ids[here], ids[there]) != (first, second):
+            if there >= end or (symbols[here], symbols[there]) != (first, second):
                 continue  # a merge since then took one of the two
-            ids[here], ids[there] = self._merged[rank], -1
+            symbols[here], symbols[there] = self._merged[rank], -1
             before, after = preceding[here], following[there]
             following[here] = after
             if after < end:
@@ -265,4 +270,4 @@ class BPETokenizer(Tokenizer):
                 note(here, after)
             if before >= 0:
                 note(before, here)
-        return [token for token in ids if token >= 0]
+        return [symbol for symbol in symbols if symbol >= 0]

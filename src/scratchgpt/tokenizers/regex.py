@@ -84,10 +84,12 @@ class RegexTokenizer(Tokenizer):
     def _check_room(cls, num_words: int, reserved: int, vocab_size: int | None) -> None:
         """Words that find no room are unknown words: no error."""
 
-    def _encode_piece(self, piece: str) -> list[int]:
+    def _encode_piece(self, piece: str) -> bytes:
         token = piece.encode()
         token_id = self.vocabulary.get(token, self.unk_id)
-        return [self.vocabulary[BYTES[byte]] for byte in token] if token_id is None else [token_id]
+        if token_id is not None:
+            return self._packed[token_id]
+        return b"".join([self._packed[self.vocabulary[BYTES[byte]]] for byte in token])
 
 
 class CharTokenizer(RegexTokenizer):
