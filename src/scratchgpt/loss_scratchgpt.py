@@ -71,7 +71,9 @@ def loss_and_gradients(
     to_gradient = compiled_logits_to_gradient() if compiled else logits_to_gradient
     loss = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
     grad_hidden_ND = torch.empty_like(hidden_ND if grad_hidden else hidden_ND[:0])
-    grad_weight_VD = torch.zeros_like(weight_VD if grad_weight else weight_VD[:0], dtype=torch.float32)
+    # Its first chunk writes, later ones add.
+    allocate = torch.empty_like if len(hidden_ND) else torch.zeros_like
+    grad_weight_VD = allocate(weight_VD if grad_weight else weight_VD[:0], dtype=torch.float32)
     # The first call of a compiled model comes with other dispatch keys than all later ones (torch checks what the
     # operator aliases). Inference tensors have the same keys in both, so `logits_to_gradient` is compiled once.
     with torch.inference_mode():
@@ -91,7 +93,8 @@ def loss_and_gradients(
                 for total, grad in zip(
                     grad_weight_VD.split(WEIGHT_ROWS), logits_nV.t().split(WEIGHT_ROWS), strict=True
                 ):
-                    total += grad @ hidden_nD
+                    product = grad @ hidden_nD
+                    total.add_(product) if start else total.copy_(product)
     return loss, grad_hidden_ND, grad_weight_VD
 
 

@@ -64,6 +64,12 @@ def test_compiled_equals_eager(monkeypatch):
         torch.testing.assert_close(a, e, atol=1e-6, rtol=1e-5)
 
 
+def test_no_tokens_give_no_gradient():
+    head = nn.Linear(8, 24, bias=False)
+    linear_cross_entropy(torch.empty(0, 8), head, torch.empty(0, dtype=torch.long), num_items_in_batch=1).backward()
+    assert torch.equal(head.weight.grad, torch.zeros(24, 8))
+
+
 def test_two_versions_of_the_file_live_in_one_process():
     spec = importlib.util.spec_from_file_location("saved.with-another.loss", loss_scratchgpt.__file__)
     other = importlib.util.module_from_spec(spec)
