@@ -31,6 +31,9 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 # Relative error of an fp32 product of size 512 is 3e-7; in TF32 it is 3e-4, in bf16 2e-3.
 FP32_TOLERANCE = 1e-5
 
+# Tokens in a row up to which blockwise attention keeps its weights for the backward pass.
+KEPT_LENGTH = 256
+
 
 @dataclass(frozen=True)
 class ProcessSettings:
@@ -188,11 +191,12 @@ def blockwise_attention_forward(
             visible = position_T[start:end, None] >= position_T[:end]
         else:
             visible = attention_mask[:, :, start:end, :end]
-        # Recomputed in the backward pass: all weights of all layers would be the largest part of what it keeps.
-        mixed.append(
-            checkpoint(
-                _attend, query[:, :, start:end], key[:, :, :end], value[:, :, :end], visible, scaling,
-                dropout if module.training else 0.0, use_reentrant=False,
-            )
-        )  # fmt: skip
+        arguments = query[:, :, start:end], key[:, :, :end], value[:, :, :end], visible, scaling
+        drop = dropout if module.training else 0.0
+        # Weights grow with the square of the length: those of long rows would be the largest part of what the backward
+        # pass keeps, and are recomputed there.
+        if length > KEPT_LENGTH:
+            mixed.append(checkpoint(_attend, *arguments, drop, use_reentrant=False))
+        else:
+            mixed.append(_attend(*arguments, drop))
     return torch.cat(mixed, dim=2).transpose(1, 2), None
