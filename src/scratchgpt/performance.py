@@ -164,8 +164,8 @@ def blockwise_attention_forward(
     """Causal attention in four blocks of queries, each with the keys up to its own end only: 5/8 of the products.
 
     An attention implementation for transformers, meant for training on the CPU under torch.compile, which fuses mask
-    and softmax. Its memory is quadratic in the length, unlike SDPA's, though for one layer at a time. Anything but
-    causal self-attention without a cache goes to SDPA.
+    and softmax. Its memory is quadratic in the length, unlike SDPA's, though beyond `KEPT_LENGTH` tokens for one layer
+    at a time. Anything but causal self-attention without a cache goes to SDPA.
 
     Args:
         query: [B, H, T, C]. key, value: [B, K, S, C], where K divides H.

@@ -167,9 +167,12 @@ def test_only_the_first_training_step_compiles():
     torch.compiler.reset()
     step = torch.compile(lambda x: model(x, labels=x).loss, fullgraph=True)
     step(ids).backward()
-    with torch._dynamo.config.patch(error_on_recompile=True):
+    stats = torch._dynamo.utils.counters["stats"]
+    graphs = stats["unique_graphs"]
+    with torch._dynamo.config.patch(error_on_recompile=True):  # an error names the guard that failed
         for _ in range(2):
             step(ids).backward()
+    assert stats["unique_graphs"] == graphs > 1  # the step, and the kernel of the loss
 
 
 @pytest.mark.parametrize("preset", ["gpt2", "modern"])

@@ -23,6 +23,8 @@ MARKER = "build.json"
 
 @dataclass(kw_only=True)
 class BuilderArguments:
+    """The options that every builder has; each adds its own."""
+
     output_dir: str = field(metadata={"help": "Where the data set goes."})
     seed: int = field(default=0, metadata={"help": "Decides which documents go to which split."})
     overwrite: bool = field(default=False, metadata={"help": "Replace an earlier build in output_dir."})

@@ -19,6 +19,8 @@ from .chat_sources import sound_conversations, to_messages
 
 @dataclass(kw_only=True)
 class ChatBuilderArguments(BuilderArguments):
+    """The options of the builders of conversations: one source, split by a hash of the documents."""
+
     source: str | None = field(
         default=None, metadata={"help": "A .json, .jsonl or .parquet file, or a Hub name; by default the original."}
     )

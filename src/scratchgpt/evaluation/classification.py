@@ -24,12 +24,19 @@ Z95 = 1.959964
 
 
 class ClassifierRows(Protocol):
+    """Tokenised texts with their labels, as `predict` reads them; `training.classification.TextRows` is one."""
+
     lengths: np.ndarray
+    """Tokens of each text, [N]."""
+
     labels: np.ndarray
+    """The number of each text's label, [N]."""
 
     def __len__(self) -> int: ...
 
-    def batch(self, indices: np.ndarray) -> Batch: ...
+    def batch(self, indices: np.ndarray) -> Batch:
+        """`input_ids` and `attention_mask` [B, T] and `labels` [B] of these rows, padded to the longest."""
+        ...
 
 
 @dataclass

@@ -154,11 +154,11 @@ class BPETokenizer(Tokenizer):
             ) from None
         super().__init__(vocabulary, pattern, special_tokens or {})
         self._packed_symbols = [self._packed[token_id] for token_id in byte_ids] + self._packed
-        self._never = never = len(self.merges)  # the rank of pairs that are not merged
         self._ranks_after: list[dict[int, int]] = [{} for _ in self._packed_symbols]
         for rank, (a, b) in enumerate(pairs):
             self._ranks_after[a][b] = rank
         # The same for bytes, as a table: most look-ups are for the pairs that a pre-token begins with.
+        never = len(self.merges)  # the rank of pairs that are not merged
         self._byte_ranks = [[ranks.get(b, never) for b in range(256)] for ranks in self._ranks_after[:256]]
 
     @classmethod
@@ -233,7 +233,7 @@ class BPETokenizer(Tokenizer):
         symbols = list(word)
         # Of the pair that begins at each place.
         ranks = list(map(getitem, map(self._byte_ranks.__getitem__, word), word[1:]))
-        ranks_after, merged, never = self._ranks_after, self._merged, self._never
+        ranks_after, merged, never = self._ranks_after, self._merged, len(self._merged)
         while ranks and (rank := min(ranks)) < never:
             here = ranks.index(rank)
             symbols[here] = symbol = merged[rank]
