@@ -8,8 +8,9 @@ Every benchmark appends one JSON object a line to `benchmarks/results/<benchmark
 `case`, `candidate`, `metric` and `value` make the table: one for each benchmark and metric, a row for each candidate,
 a column for each case. Where the same figure was measured again, the last line counts. `relative_to` names another
 candidate; the ratio to it is then printed beside the value: `ratio` where the line has one (the median over rounds in
-which both took turns), else that of the two values. Whatever else a line carries (counts, seed, versions, machine)
-stays in the file. Nothing between the two markers in the README is typed by hand.
+which both took turns), else that of the two values. `interval` [low, high] is printed behind the value, and `decimals`
+says how many both have. Whatever else a line carries (counts, seed, versions, machine) stays in the file. Nothing
+between the two markers in the README is typed by hand.
 """
 
 import argparse
@@ -44,10 +45,15 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     return list(figures.values())
 
 
-def _number(value: float) -> str:
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
+def _number(value: float, decimals: int | None = None) -> str:
+    if decimals is None:
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:,.{decimals}f}"
+
+
+def _text(figure: dict[str, Any]) -> str:
+    value, *bounds = (_number(each, figure.get("decimals")) for each in (figure["value"], *figure.get("interval", ())))
+    return f"{value} ({' to '.join(bounds)})" if bounds else value
 
 
 def _unique(values: list[str]) -> list[str]:
@@ -63,7 +69,7 @@ def table(figures: list[dict[str, Any]]) -> str:
         row = [candidate]
         for case in cases:
             figure = cells.get((candidate, case))
-            text = "–" if figure is None else _number(figure["value"])
+            text = "–" if figure is None else _text(figure)
             reference = figure and cells.get((figure.get("relative_to"), case))
             if figure and reference and reference is not figure and reference["value"]:
                 ratio = figure.get("ratio", figure["value"] / reference["value"])

@@ -92,6 +92,9 @@ class ClassifierArguments(AdapterArguments, TrainingArguments):
     class_weights: Literal["none", "balanced"] = option(
         "none", "balanced: every label has the same share of the loss."
     )
+    r_drop: float = option(
+        0.0, "Weight of the divergence between two passes of a text with other dropout (R-Drop); for small data."
+    )
     num_train_epochs: float | None = option(None, "Passes over the training texts, instead of max_steps.")
 
     lm_steps: int = option(0, "Steps of language modelling on lm_data before tuning.")
@@ -117,6 +120,10 @@ class ClassifierArguments(AdapterArguments, TrainingArguments):
             raise ValueError("tuning=lora needs a base with weights: leave from_scratch out, or tune in full")
         if unknown := set(self.baselines) - {"word", "char_wb", "none"}:
             raise ValueError(f"unknown baselines {sorted(unknown)}: choose from word, char_wb, none")
+        if self.r_drop < 0:
+            raise ValueError(f"r_drop={self.r_drop}: it is 0 (none) or above")
+        if self.r_drop and not (self.hidden_dropout or self.attention_dropout):
+            raise ValueError("r_drop compares passes with other dropout: give hidden_dropout or attention_dropout too")
         if self.lm_steps and self.lm_data is None:
             raise ValueError("lm_steps needs --lm_data: the text to read")
         check_fractions(validation_fraction=self.validation_fraction, test_fraction=self.test_fraction)
@@ -250,7 +257,9 @@ def main(argv: list[str] | None = None) -> None:
     accelerator.print(f"{arguments.tuning}: {describe_parameters(model)}")
     num_trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     weights = balanced_weights(splits["train"]) if arguments.class_weights == "balanced" else None
-    task = TextClassification(rows["train"], rows["validation"], arguments.per_device_train_batch_size, weights)
+    task = TextClassification(
+        rows["train"], rows["validation"], arguments.per_device_train_batch_size, weights, arguments.r_drop
+    )
     if not train(task, model, tokenizer, arguments, accelerator, fingerprint_texts(splits["train"])):
         sys.exit(EXIT_INTERRUPTED)
     trained = time.perf_counter()

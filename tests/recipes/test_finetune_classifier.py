@@ -196,6 +196,8 @@ def test_a_file_is_classified_in_batches(finished: Path, workplace: Path, capsys
         ({}, b"kind,message\nham,\xff\n", "not text in UTF-8"),
         ({"tuning": "lora", "from_scratch": True}, None, "tuning=lora needs a base with weights"),
         ({"lm_steps": 3}, None, "lm_steps needs --lm_data"),
+        ({"r_drop": -1}, None, "r_drop=-1"),
+        ({"r_drop": 1, "hidden_dropout": 0, "attention_dropout": 0}, None, "give hidden_dropout or attention_dropout"),
         ({"model_name_or_path": ""}, None, "--model_name_or_path is missing"),
     ],
 )

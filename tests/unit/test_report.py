@@ -24,6 +24,12 @@ def test_table_has_ratios_and_gaps() -> None:
     ]
 
 
+def test_rates_have_their_decimals_and_intervals() -> None:
+    # Three digits would make 98.46 % the 98.5 % that it is not.
+    rate = figure("ours", "a", 98.46, decimals=2, interval=[97.5, 99.404])
+    assert report.render([rate]).endswith("| ours | 98.46 (97.50 to 99.40) |")
+
+
 def test_the_last_measurement_counts(tmp_path: Path) -> None:
     lines = [json.dumps(figure("ours", "a", value)) for value in (1.0, 2.0)]
     (tmp_path / "step.jsonl").write_text("\n".join(lines) + "\n")

@@ -105,6 +105,28 @@ def test_the_loss_is_that_of_the_global_batch_with_weights(tokenizer) -> None:
     torch.testing.assert_close(parts, (losses * weights[both["labels"]]).sum() / 16)
 
 
+def test_r_drop_adds_the_divergence_of_two_passes(tokenizer) -> None:
+    rows, weights = TextRows(DATA, tokenizer, 32), balanced_weights(DATA)
+    batch = rows.batch(np.arange(16))
+    count, still = torch.tensor(16), make_model(tokenizer)
+    plain = TextClassification(rows, rows, 16, weights).loss(still, batch, count)
+    task = TextClassification(rows, rows, 16, weights, r_drop=0.7)
+    torch.testing.assert_close(task.loss(still, batch, count), plain)  # without dropout both passes agree
+
+    model = make_model(tokenizer, hidden_dropout=0.3).train()
+    torch.manual_seed(1)
+    found = task.loss(model, batch, count)
+    torch.manual_seed(1)
+    twice = {name: tensor.repeat(2, 1) for name, tensor in batch.items() if name != "labels"}
+    one, other = model(**twice).logits.double().softmax(-1).chunk(2)
+    assert not torch.allclose(one, other)
+    divergence = ((one - other) * (one.log() - other.log())).sum() / 2  # both ways of Kullback and Leibler, averaged
+    rows_of = torch.arange(16)
+    nats = [-each[rows_of, batch["labels"]].log() * weights[batch["labels"]] for each in (one, other)]
+    expected = ((nats[0] + nats[1]).sum() / 2 + 0.7 * divergence) / 16
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_evaluation_is_in_the_order_of_the_rows(tokenizer) -> None:
     rows, model = TextRows(DATA, tokenizer, 32), make_model(tokenizer)
     logits = predict(model, rows, 2, 7)

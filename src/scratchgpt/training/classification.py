@@ -109,21 +109,32 @@ class TextClassification:
 
     Args:
         class_weights: [labels], factors of the losses of each label's texts; None: all 1.
+        r_drop: every text is read twice, with other dropout, and this times the divergence between the two answers
+            (Kullback-Leibler, both ways, averaged) is added to their mean loss (R-Drop, Liang et al. 2021).
     """
 
     train_rows: Rows
     eval_rows: TextRows
     batch_size: int
     class_weights: torch.Tensor | None = None
+    r_drop: float = 0.0
 
     def num_targets(self, batch: Batch) -> torch.Tensor:
         return torch.tensor(len(batch["labels"]), device=batch["labels"].device)
 
     def loss(self, model: nn.Module, batch: Batch, num_targets: torch.Tensor) -> torch.Tensor:
-        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-        logits = model(**inputs, use_cache=False).logits.float()
+        passes = 2 if self.r_drop else 1
+        batch = {name: torch.cat([tensor] * passes) for name, tensor in batch.items()}
+        labels = batch.pop("labels")
+        logits = model(**batch, use_cache=False).logits.float()
         weights = self.class_weights.to(logits.device) if self.class_weights is not None else None
-        return F.cross_entropy(logits, batch["labels"], weight=weights, reduction="sum") / num_targets
+        loss = F.cross_entropy(logits, labels, weight=weights, reduction="sum") / passes
+        if self.r_drop:
+            one, other = logits.log_softmax(-1).chunk(2)
+            forth = F.kl_div(one, other, log_target=True, reduction="sum")
+            back = F.kl_div(other, one, log_target=True, reduction="sum")
+            loss = loss + self.r_drop * (forth + back) / 2
+        return loss / num_targets
 
     def evaluate(self, model: nn.Module, accelerator: Accelerator) -> ClassificationResult:
         names = self.eval_rows.data.names
