@@ -66,7 +66,7 @@ format: .venv/dev.stamp
 	$(BIN)/ruff format .
 
 bench: .venv/bench.stamp
-	$(BIN)/python benchmarks/tokenizers.py
+	$(BIN)/python benchmarks/tokenization.py
 	$(BIN)/python benchmarks/packing.py
 	$(BIN)/python benchmarks/model.py
 	$(BIN)/python benchmarks/generation.py

@@ -12,21 +12,18 @@ Wants the SMS Spam Collection: `--source`, or `classification/sms_spam_dev.tsv` 
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from records import RESULTS, SHARED_DATA, append, machine
+
 # The parent must stay small: a child's peak memory starts from its parent's. Only the figures at the end need more.
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-RESULTS = HERE / "results" / "classification.jsonl"
+ROOT = Path(__file__).resolve().parents[1]
 RATES = (("accuracy", "accuracy, %", 100, 2), ("f1", "F1 of spam", 1, 3), ("roc_auc", "ROC AUC", 1, 4))
 """Of a result: its name, the column's, the factor between them, decimals."""
 
@@ -104,10 +101,7 @@ def line(benchmark: str, metric: str, candidate: str, case: str, value: float, *
         "metric": metric,
         "value": value,
         **more,
-        "machine": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "torch": version("torch"),
-        "scikit-learn": version("scikit-learn"),
+        **machine("torch", "transformers", "scikit-learn"),
     }
 
 
@@ -137,13 +131,12 @@ def figures(
 
 
 def main() -> None:
-    shared = Path(os.environ.get("SCRATCHGPT_SHARED_DATA", ROOT.parent / "shared" / "data"))
     parser = argparse.ArgumentParser(description="Spam filtering from scratch: ways of tuning, over seeds.")
-    parser.add_argument("--source", type=Path, default=shared / "classification" / "sms_spam_dev.tsv")
+    parser.add_argument("--source", type=Path, default=SHARED_DATA / "classification" / "sms_spam_dev.tsv")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first_seed", type=int, default=FIRST_SEED)
     parser.add_argument("--work_dir", type=Path, default=ROOT / "runs" / "benchmark_classification")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, default=RESULTS / "classification.jsonl")
     arguments = parser.parse_args()
     if not arguments.source.is_file():
         sys.exit(f"{arguments.source} is no file: give the SMS Spam Collection as --source")
@@ -165,9 +158,7 @@ def main() -> None:
                 f"seed {seed}, {name}: {test['accuracy']:.2%}, F1 {test['f1']:.4f}, {found['seconds']} s", flush=True
             )
     baselines = {name: [each["baselines"][name] for each in models[first]] for name in models[first][0]["baselines"]}
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.output.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(each) + "\n" for each in figures(models, baselines, seconds))
+    append(figures(models, baselines, seconds), arguments.output)
 
 
 if __name__ == "__main__":

@@ -12,29 +12,18 @@ large buffer in the same rounds. Figures are medians over the rounds, and each l
 to the reference within a round. With more than one sequence the limit of a step holds for all of them together.
 """
 
-# ruff: noqa: E402 - the path has to be right before the imports
-import sys
-from pathlib import Path
-
-HERE = Path(__file__).resolve().parent
-# Python puts the folder of a script first on its path, and there a benchmark would be found as `tokenizers`.
-sys.path = [folder for folder in sys.path if Path(folder).resolve() != HERE]
-
 import argparse
 import importlib.util
-import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import CompileConfig, GPT2Config, GPT2LMHeadModel, StaticCache
 
+from records import RESULTS, append, machine
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratchgpt.generation import compiled_decoding, prepare_for_decoding
 from scratchgpt.performance import set_matmul_precision
@@ -176,7 +165,8 @@ def measure(batch_size: int, names: list[str], rounds: int) -> list[dict[str, An
             cpu[name].append(time.process_time() - start_cpu)
     shared = {
         "benchmark": "Decoding, GPT-2 124M, 128 new tokens", "case": f"batch {batch_size}", "relative_to": REFERENCE,
-        "rounds": rounds, "prompt": PROMPT, "seed": SEED, "threads": torch.get_num_threads(), **machine(),
+        "rounds": rounds, "prompt": PROMPT, "seed": SEED, "threads": torch.get_num_threads(),
+        **machine("torch", "transformers"),
     }  # fmt: skip
     figures = []
     for metric, times in (("tokens/s", wall), ("tokens per CPU second", cpu)):
@@ -200,32 +190,18 @@ def measure(batch_size: int, names: list[str], rounds: int) -> list[dict[str, An
     return figures
 
 
-def machine() -> dict[str, Any]:
-    """Where and when: for the reader of the result file."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return {
-        "cpu": cpu, "cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 1),
-        "versions": {name: version(name) for name in ("torch", "transformers")},
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-    }  # fmt: skip
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Decoding beside its peers.")
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--rounds", type=int, default=3, help="how often each candidate takes its turn")
     parser.add_argument("--candidates", nargs="+", default=[], help="names beside the reference; default: all")
-    parser.add_argument("--output", type=Path, default=HERE / "results" / "generation.jsonl")
+    parser.add_argument("--output", type=Path, default=RESULTS / "generation.jsonl")
     arguments = parser.parse_args()
     names = list(dict.fromkeys([REFERENCE, *(arguments.candidates or candidates())]))
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     for batch_size in arguments.batch_sizes:
         figures = measure(batch_size, names, arguments.rounds)
         torch.compiler.reset()
-        with arguments.output.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(figure, ensure_ascii=False) + "\n" for figure in figures)
+        append(figures, arguments.output)
 
 
 if __name__ == "__main__":

@@ -17,16 +17,16 @@ else the Hub's. What follows `--` goes to every run: `-- --max_steps 20 --compil
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from records import RESULTS, SHARED_DATA, append, machine
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "recipes" / "configs" / "pretrain"
@@ -101,20 +101,18 @@ def summarise(candidate: str, seeds: Sequence[int], runs: Sequence[dict[str, Any
         "steps": runs[0]["steps"],
         "trained_on": runs[0]["num_targets"],
         "precision": runs[0]["identity"]["mixed_precision"],
-        "versions": {package: version(package) for package in ("torch", "transformers")}
-        | {"python": platform.python_version()},
+        **machine("torch", "transformers"),
     }
     return [{"case": case, "value": value} | facts for case, value in columns.items()]
 
 
 def main(argv: list[str] | None = None) -> None:
-    shared = Path(os.environ.get("SCRATCHGPT_SHARED_DATA", ROOT.parent / "shared" / "data"))
-    text = shared / "text" / "tinyshakespeare.txt"
+    text = SHARED_DATA / "text" / "tinyshakespeare.txt"
     parser = argparse.ArgumentParser(description="Train the presets on TinyShakespeare, several seeds of each.")
     parser.add_argument("--source", type=Path, default=text if text.is_file() else None, help="the text")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at the same time, one thread each")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "learning.jsonl")
+    parser.add_argument("--output", type=Path, default=RESULTS / "learning.jsonl")
     parser.add_argument("options", nargs="*", help="after --: further options of every run")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(arguments.jobs) as pool:
@@ -124,11 +122,9 @@ def main(argv: list[str] | None = None) -> None:
             candidate: [pool.submit(train, work, candidate, seed, options) for seed in arguments.seeds]
             for candidate in CANDIDATES
         }
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
         for candidate, futures in runs.items():
             figures = summarise(candidate, arguments.seeds, [future.result() for future in futures])
-            with arguments.output.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(figure) + "\n" for figure in figures)
+            append(figures, arguments.output)
             for figure in figures:
                 print(f"{candidate}, {figure['case']}: {figure['value']:.6g}", flush=True)
 

@@ -18,16 +18,16 @@ import argparse
 import importlib.util
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from records import RESULTS, append, machine
 
 # The parent must stay small: a child's peak memory starts from its parent's. Only workers import torch.
 
@@ -219,7 +219,8 @@ def measure(letter: str, names: list[str], arguments: argparse.Namespace) -> lis
     def report(candidate: str, ready: dict, rounds: list[dict], reference_rounds: list[dict]) -> None:
         shared = {
             "benchmark": "Training step", "case": case.description, "candidate": candidate, "relative_to": REFERENCE,
-            "rounds": len(rounds), "steps_per_round": arguments.steps, "seed": SEED, **ready, **machine(),
+            "rounds": len(rounds), "steps_per_round": arguments.steps, "seed": SEED, **ready,
+            **machine("torch", "transformers"),
         }  # fmt: skip
         pairs = list(zip(reference_rounds, rounds, strict=True))
         ratios = {
@@ -255,20 +256,6 @@ def measure(letter: str, names: list[str], arguments: argparse.Namespace) -> lis
     return [*figures[-3:], *figures[:-3]]
 
 
-def machine() -> dict[str, Any]:
-    """Where and when: for the reader of the result file."""
-    from importlib.metadata import version
-
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return {
-        "cpu": cpu, "cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 1),
-        "versions": {name: version(name) for name in ("torch", "transformers")},
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-    }  # fmt: skip
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="A training step beside its peers.")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
@@ -276,18 +263,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="steps of a turn")
     parser.add_argument("--candidates", nargs="+", help="names, as in the results; default: all that are installed")
     parser.add_argument("--nanogpt", default="", help="nanoGPT's model.py; without it nanoGPT is not measured")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "model.jsonl")
+    parser.add_argument("--output", type=Path, default=RESULTS / "model.jsonl")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         work(arguments.worker, CASES[arguments.cases[0]], arguments.nanogpt)
         return
     names = arguments.candidates or candidates(arguments.nanogpt)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     for letter in arguments.cases:
         figures = measure(letter, names, arguments)
-        with arguments.output.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(figure, ensure_ascii=False) + "\n" for figure in figures)
+        append(figures, arguments.output)
 
 
 if __name__ == "__main__":

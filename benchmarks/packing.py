@@ -12,23 +12,14 @@ reported are medians over the rounds of the CPU seconds of all threads and child
 Wants the folder of real data (`SCRATCHGPT_SHARED_DATA`, or `shared/data` beside the checkout).
 """
 
-# ruff: noqa: E402 - the path has to be right before the imports
-import sys
-from pathlib import Path
-
-HERE = Path(__file__).resolve().parent
-# Python puts the folder of a script first on its path, and there a benchmark would be found as `tokenizers`.
-sys.path = [folder for folder in sys.path if Path(folder).resolve() != HERE]
-
 import argparse
-import json
 import os
-import platform
 import statistics
+import sys
 import tempfile
 import time
-from importlib.metadata import version
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -36,6 +27,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from records import RESULTS, SHARED_DATA, append, machine
 from scratchgpt.data.corpus import tokenize_corpus
 from scratchgpt.data.packing import PackedRows, row_order
 from scratchgpt.data.text import read_texts
@@ -113,13 +105,12 @@ def read_datasets(theirs: datasets.Dataset, num_batches: int) -> int:
 
 
 def main() -> None:
-    shared = Path(os.environ.get("SCRATCHGPT_SHARED_DATA", HERE.parents[1] / "shared" / "data"))
     parser = argparse.ArgumentParser(description="Measure tokenising, packing and reading beside `datasets`.")
-    parser.add_argument("--data", type=Path, default=shared, help="folder of real data")
+    parser.add_argument("--data", type=Path, default=SHARED_DATA, help="folder of real data")
     parser.add_argument("--megabytes", type=float, default=25.0, help="how much text")
     parser.add_argument("--rounds", type=int, default=3, help="how often each candidate runs")
     parser.add_argument("--workers", type=int, default=2, help="processes of our candidate with several")
-    parser.add_argument("--output", type=Path, default=HERE / "results" / "packing.jsonl")
+    parser.add_argument("--output", type=Path, default=RESULTS / "packing.jsonl")
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         sys.exit(f"{arguments.data} does not exist: --data, or SCRATCHGPT_SHARED_DATA, names the folder of real data")
@@ -162,7 +153,6 @@ def main() -> None:
                 read = read_ours(rows, 1000)
             reading["scratchgpt"].append(read / 1e6 / watch.cpu)
 
-    packages = ("datasets", "tokenizers", "transformers", "torch", "numpy")
     facts = {
         "case": f"{arguments.megabytes:g} MB of reviews",
         "rounds": arguments.rounds,
@@ -171,8 +161,7 @@ def main() -> None:
         "num_tokens": num_tokens,
         "vocab_size": VOCAB_SIZE,
         "context_length": LENGTH,
-        "cores": os.cpu_count(),
-        "versions": {package: version(package) for package in packages} | {"python": platform.python_version()},
+        **machine("datasets", "tokenizers", "transformers", "torch", "numpy"),
     }
     figures: list[dict[str, Any]] = []
     for candidate, watches in packing.items():
@@ -200,12 +189,9 @@ def main() -> None:
                 "batch_size": BATCH_SIZE,
             }
         )
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.output.open("a", encoding="utf-8") as file:
-        for figure in figures:
-            file.write(json.dumps(figure | facts) + "\n")
-            print(f"{figure['benchmark']}, {facts['case']}: {figure['candidate']} {figure['value']:.3g}", end=" ")
-            print(figure["metric"])
+    append((figure | facts for figure in figures), arguments.output)
+    for figure in figures:
+        print(f"{figure['benchmark']}: {figure['candidate']} {figure['value']:.3g} {figure['metric']}")
 
 
 if __name__ == "__main__":

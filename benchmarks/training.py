@@ -12,16 +12,16 @@ medians over the rounds, with the median of the ratios within a round.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from records import RESULTS, append, machine
 
 
 class Case(NamedTuple):
@@ -199,40 +199,25 @@ def measure(case: Case, rounds: int, name: str) -> list[dict[str, Any]]:
                 "benchmark": "Training loop", "case": case.description, "candidate": candidate, "metric": metric,
                 "value": round(case.batch_size * case.length / statistics.median(seconds), 1),
                 "relative_to": REFERENCE, "ratio": round(statistics.median(ratios), 3), "rounds": rounds,
-                "steps_per_round": case.steps, "seconds_per_step": [round(s, 5) for s in seconds], **machine(),
+                "steps_per_round": case.steps, "seconds_per_step": [round(s, 5) for s in seconds],
+                **machine("torch", "accelerate", "transformers"),
             })  # fmt: skip
     return figures
-
-
-def machine() -> dict[str, Any]:
-    """Where and when: for the reader of the result file."""
-    from importlib.metadata import version
-
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return {
-        "cpu": cpu, "cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 1),
-        "versions": {name: version(name) for name in ("torch", "accelerate", "transformers")},
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-    }  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The recipes' training loop beside a bare step.")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=9, help="how often both take turns")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "training.jsonl")
+    parser.add_argument("--output", type=Path, default=RESULTS / "training.jsonl")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         work(arguments.worker, CASES[arguments.cases[0]])
         return
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     for name in arguments.cases:
         figures = measure(CASES[name], arguments.rounds, name)
-        with arguments.output.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(figure, ensure_ascii=False) + "\n" for figure in figures)
+        append(figures, arguments.output)
         for figure in figures:
             print(f"{figure['case']}: {figure['candidate']} {figure['value']:.0f} {figure['metric']}", end=" ")
             print(f"({figure['ratio']:.3f}×)", flush=True)

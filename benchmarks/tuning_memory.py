@@ -12,15 +12,14 @@ recipes/finetune_instruct.py does, and makes a few training steps with AdamW. Re
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from records import RESULTS, append, machine
 
 # The parent must stay small: a child's peak memory starts from its parent's. Only workers import torch.
 
@@ -117,7 +116,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=2)
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--output", default=str(Path(__file__).parent / "results" / "tuning_memory.jsonl"))
+    parser.add_argument("--output", type=Path, default=RESULTS / "tuning_memory.jsonl")
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -141,14 +140,12 @@ def main() -> None:
                 "seconds_per_step": round(figures["seconds_per_step"], 2),
                 "steps": arguments.steps,
                 "seed": SEED,
-                "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-                "date": datetime.now(UTC).date().isoformat(),
+                **machine("torch", "transformers", "peft"),
             }
             for case in ("loading, MB", "training, MB", "weights, MB", "trained, %"):
                 reference = {"relative_to": "all weights"} if case in ("training, MB", "weights, MB") else {}
-                lines.append(json.dumps({**common, "case": case, "value": round(figures[case], 2), **reference}))
-    with open(arguments.output, "a", encoding="utf-8") as file:
-        file.write("".join(f"{line}\n" for line in lines))
+                lines.append({**common, "case": case, "value": round(figures[case], 2), **reference})
+    append(lines, arguments.output)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ pre-token are computed once and kept as packed bytes. Encoding a text is then
     b"".join(map(cache.__getitem__, split(text)))
 
 with no Python loop over tokens: faster for a corpus than the Rust tokenizer, which makes offsets too (figures:
-benchmarks/tokenizers.py). Price: memory for the cache, at most `CACHE_LIMIT` short pre-tokens.
+benchmarks/tokenization.py). Price: memory for the cache, at most `CACHE_LIMIT` short pre-tokens.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Tokenizers beside their peers: `python benchmarks/tokenizers.py [--rounds 3] [--data folder]`.
+"""Tokenizers beside their peers: `python benchmarks/tokenization.py [--rounds 3] [--data folder]`.
 
 Training a byte-level BPE with 8,192 tokens, and encoding a corpus with it. In each round each candidate runs once, one
 after the other in this process; reported are medians over the rounds. CPU seconds of all threads are what is compared:
@@ -12,25 +12,16 @@ wall time would compare how many cores somebody else is using.
 Wants the folder of real data (`SCRATCHGPT_SHARED_DATA`, or `shared/data` beside the checkout).
 """
 
-# ruff: noqa: E402 - the path has to be right before the imports
-import sys
-from pathlib import Path
-
-HERE = Path(__file__).resolve().parent
-# Python puts the folder of a script first on its path, and there this file would be found as `tokenizers`.
-sys.path = [folder for folder in sys.path if Path(folder).resolve() != HERE]
-
 import argparse
 import io
-import json
 import os
-import platform
 import statistics
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from importlib.metadata import version
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import rustbpe
@@ -38,6 +29,7 @@ import sentencepiece
 import tiktoken
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from records import RESULTS, SHARED_DATA, append, machine
 from scratchgpt.data.text import read_texts
 from scratchgpt.tokenizers import GPT2_PATTERN, BPETokenizer, from_json, to_rust
 from scratchgpt.tokenizers.base import count_pieces
@@ -162,11 +154,10 @@ def time_encoding(texts: list[str], rounds: int, trained: dict[str, Any]) -> dic
 
 
 def main() -> None:
-    shared = Path(os.environ.get("SCRATCHGPT_SHARED_DATA", HERE.parents[1] / "shared" / "data"))
     parser = argparse.ArgumentParser(description="Measure the tokenizers beside their peers.")
-    parser.add_argument("--data", type=Path, default=shared, help="folder of real data")
+    parser.add_argument("--data", type=Path, default=SHARED_DATA, help="folder of real data")
     parser.add_argument("--rounds", type=int, default=3, help="how often each candidate runs")
-    parser.add_argument("--output", type=Path, default=HERE / "results" / "tokenizers.jsonl")
+    parser.add_argument("--output", type=Path, default=RESULTS / "tokenization.jsonl")
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         sys.exit(f"{arguments.data} does not exist: --data, or SCRATCHGPT_SHARED_DATA, names the folder of real data")
@@ -178,40 +169,38 @@ def main() -> None:
         num_bytes += len(text.encode())
         if num_bytes >= 25e6:
             break
-    packages = ("tokenizers", "tiktoken", "sentencepiece", "rustbpe", "regex")
     facts = {
-        "versions": {package: version(package) for package in packages} | {"python": platform.python_version()},
-        "cores": os.cpu_count(),
+        **machine("tokenizers", "tiktoken", "sentencepiece", "rustbpe", "regex"),
         "vocab_size": VOCAB_SIZE,
     }
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     for case, texts in (("2.4 MB of reports", reports), ("25 MB of reviews", reviews)):
         size = sum(len(text.encode()) for text in texts)
         training, trained = time_training(texts, arguments.rounds, naive=texts is reports)
         encoding = time_encoding(texts, arguments.rounds, trained)
-        with arguments.output.open("a", encoding="utf-8") as file:
-            for benchmark, metric, seconds in (
-                ("Tokenizer training", "CPU seconds", training),
-                ("Tokenizer encoding", "MB per CPU second", encoding),
-            ):
-                for candidate, rounds in seconds.items():
-                    taken = statistics.median(rounds)
-                    figure = {
-                        "benchmark": benchmark,
-                        "case": case,
-                        "candidate": candidate,
-                        "metric": metric,
-                        "value": taken if metric == "CPU seconds" else size / 1e6 / taken,
-                        "relative_to": REFERENCE,
-                        "rounds": len(rounds),
-                        "seconds": rounds,
-                        "num_bytes": size,
-                        "num_texts": len(texts),
-                        **facts,
-                    }
-                    file.write(json.dumps(figure) + "\n")
-                    ratio = taken / statistics.median(seconds[REFERENCE])
-                    print(f"{benchmark}, {case}: {candidate} {figure['value']:.3g} {metric} (time {ratio:.2f}×)")
+        figures = []
+        for benchmark, metric, seconds in (
+            ("Tokenizer training", "CPU seconds", training),
+            ("Tokenizer encoding", "MB per CPU second", encoding),
+        ):
+            for candidate, rounds in seconds.items():
+                taken = statistics.median(rounds)
+                figure = {
+                    "benchmark": benchmark,
+                    "case": case,
+                    "candidate": candidate,
+                    "metric": metric,
+                    "value": taken if metric == "CPU seconds" else size / 1e6 / taken,
+                    "relative_to": REFERENCE,
+                    "rounds": len(rounds),
+                    "seconds": rounds,
+                    "num_bytes": size,
+                    "num_texts": len(texts),
+                    **facts,
+                }
+                figures.append(figure)
+                ratio = taken / statistics.median(seconds[REFERENCE])
+                print(f"{benchmark}, {case}: {candidate} {figure['value']:.3g} {metric} (time {ratio:.2f}×)")
+        append(figures, arguments.output)
 
 
 if __name__ == "__main__":

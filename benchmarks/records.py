@@ -1,0 +1,36 @@
+"""What every benchmark leaves: figures, a JSON object a line (`report.py` says which fields), and on what machine."""
+
+import json
+import os
+import platform
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+SHARED_DATA = Path(os.environ.get("SCRATCHGPT_SHARED_DATA", RESULTS.parents[2] / "shared" / "data"))
+"""The folder of real data, if there is one."""
+
+
+def machine(*packages: str) -> dict[str, Any]:
+    """Where, when and with which versions of `packages`: for the reader of a result file."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 1),
+        "versions": {package: version(package) for package in packages} | {"python": platform.python_version()},
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
+
+
+def append(figures: Iterable[dict[str, Any]], file: Path) -> None:
+    """Adds a line for each figure to `file`, which is made where it is missing."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(figure, ensure_ascii=False) + "\n" for figure in figures)
