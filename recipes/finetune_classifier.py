@@ -44,8 +44,10 @@ from scratchgpt.evaluation.classification import (
     linear_baseline,
     majority_baseline,
     measure,
+    model_card,
     plot_result,
     predict,
+    results_table,
 )
 from scratchgpt.hub import save_model
 from scratchgpt.training.adapters import (
@@ -289,47 +291,11 @@ def main(argv: list[str] | None = None) -> None:
     }
     (output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     plot_result(logits, rows[name].labels, names, output_dir)
-    print(table := result_table(results))
+    print(results_table(results))
     for folder in ("final", "merged"):
         if (output_dir / folder).is_dir():
-            (output_dir / folder / "README.md").write_text(card(results, names, table), encoding="utf-8")
+            (output_dir / folder / "README.md").write_text(model_card(results, names), encoding="utf-8")
     print(f"The classifier: {output_dir / ('merged' if arguments.tuning == 'lora' else 'final')}")
-
-
-def result_table(results: dict[str, Any]) -> str:
-    """The figures of model and baselines on the evaluated split, in Markdown."""
-    split = results["evaluated_on"]
-    found = {**results["baselines"], "this model": results[split]}
-    lines = [
-        f"| {results[split]['num_texts']:,} texts of the split {split!r} | accuracy | 95 % | "
-        f"F1 ({results[split]['f1_of']}) | 95 % | MCC | ROC AUC |",
-        "| --- | ---: | --- | ---: | --- | ---: | ---: |",
-    ]
-    for name, each in found.items():
-        (low, high), (f1_low, f1_high) = each["accuracy_interval"], each["f1_interval"]
-        auc = "–" if each["roc_auc"] is None else f"{each['roc_auc']:.4f}"
-        lines.append(
-            f"| {name} | {each['accuracy']:.2%} | {low:.2%} to {high:.2%} | {each['f1']:.4f} | "
-            f"{f1_low:.4f} to {f1_high:.4f} | {each['mcc']:.4f} | {auc} |"
-        )
-    return "\n".join(lines)
-
-
-def card(results: dict[str, Any], names: list[str], table: str) -> str:
-    """The model card: what it does, how it was trained, and how well it does beside the baselines."""
-    split = results["evaluated_on"]
-    return (
-        "---\nlibrary_name: transformers\npipeline_tag: text-classification\ntags:\n- scratchgpt\n---\n\n"
-        f"# Classifier: {', '.join(names)}\n\n"
-        f"A scratchgpt model ({results['num_parameters']:,} parameters, {results['num_trained_parameters']:,} of them "
-        f"trained: {results['tuning']}; base: {results['base']}), tuned for {results['steps']:,} steps with seed "
-        f"{results['identity']['seed']}; class weights: {results['class_weights']}.\n\n{table}\n\n"
-        f"Confusion (rows true, columns predicted; {', '.join(names)}): {results[split]['confusion']}. Expected "
-        f"calibration error {results[split]['calibration_error']:.4f}. Texts cut to the context: "
-        f"{results['truncated'][split]:,}.\n\n"
-        "```python\nimport scratchgpt\nfrom transformers import pipeline\n\n"
-        'pipeline("text-classification", "this folder")("a text", truncation=True)\n```\n'
-    )
 
 
 if __name__ == "__main__":

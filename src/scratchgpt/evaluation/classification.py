@@ -290,7 +290,51 @@ def linear_baseline(
     return measure(torch.from_numpy(logits), np.array(evaluation.labels), train.names), -strength
 
 
-# Plots.
+# Reports.
+
+
+def results_table(results: dict[str, Any]) -> str:
+    """The figures of model and baselines on the evaluated split, in Markdown.
+
+    Args:
+        results: what recipes/finetune_classifier.py writes as results.json.
+    """
+    split = results["evaluated_on"]
+    found = {**results["baselines"], "this model": results[split]}
+    lines = [
+        f"| {results[split]['num_texts']:,} texts of the split {split!r} | accuracy | 95 % | "
+        f"F1 ({results[split]['f1_of']}) | 95 % | MCC | ROC AUC |",
+        "| --- | ---: | --- | ---: | --- | ---: | ---: |",
+    ]
+    for name, each in found.items():
+        (low, high), (f1_low, f1_high) = each["accuracy_interval"], each["f1_interval"]
+        auc = "–" if each["roc_auc"] is None else f"{each['roc_auc']:.4f}"
+        lines.append(
+            f"| {name} | {each['accuracy']:.2%} | {low:.2%} to {high:.2%} | {each['f1']:.4f} | "
+            f"{f1_low:.4f} to {f1_high:.4f} | {each['mcc']:.4f} | {auc} |"
+        )
+    return "\n".join(lines)
+
+
+def model_card(results: dict[str, Any], names: Sequence[str]) -> str:
+    """The card of a classifier: what it does, how it was trained, and how well it does beside the baselines.
+
+    Args:
+        results: as for `results_table`. names: of the labels.
+    """
+    split = results["evaluated_on"]
+    return (
+        "---\nlibrary_name: transformers\npipeline_tag: text-classification\ntags:\n- scratchgpt\n---\n\n"
+        f"# Classifier: {', '.join(names)}\n\n"
+        f"A scratchgpt model ({results['num_parameters']:,} parameters, {results['num_trained_parameters']:,} of them "
+        f"trained: {results['tuning']}; base: {results['base']}), tuned for {results['steps']:,} steps with seed "
+        f"{results['identity']['seed']}; class weights: {results['class_weights']}.\n\n{results_table(results)}\n\n"
+        f"Confusion (rows true, columns predicted; {', '.join(names)}): {results[split]['confusion']}. Expected "
+        f"calibration error {results[split]['calibration_error']:.4f}. Texts cut to the context: "
+        f"{results['truncated'][split]:,}.\n\n"
+        "```python\nimport scratchgpt\nfrom transformers import pipeline\n\n"
+        'pipeline("text-classification", "this folder")("a text", truncation=True)\n```\n'
+    )
 
 
 def plot_result(logits: torch.Tensor, labels: np.ndarray, names: Sequence[str], output_dir: Path) -> None:
