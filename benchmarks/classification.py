@@ -118,7 +118,8 @@ def figures(
         for name, case, factor, decimals in RATES:
             values = [factor * result[name] for result in results]
             mean, low, high = mean_interval(values)
-            more = {"interval": [low, high], "decimals": decimals, "values": values}
+            interval = [max(low, 0.0), min(high, float(factor))]  # Student's t knows no bounds, these figures do
+            more = {"interval": interval, "decimals": decimals, "values": values}
             texts = [each["num_texts"] for each in results]
             lines.append(line(benchmark, metric, candidate, case, mean, **more, texts=texts))
     for candidate, results in models.items():
