@@ -375,6 +375,8 @@ def plot_result(logits: torch.Tensor, labels: np.ndarray, names: Sequence[str], 
     axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle="--")
     axes.plot(bins[:, 0], bins[:, 1], marker="o")
     for confidence, accuracy, count in bins:
-        axes.annotate(f"{int(count):,}", (confidence, accuracy), textcoords="offset points", xytext=(4, -10), size=8)
+        axes.annotate(
+            f"{int(count):,}", (confidence, accuracy), textcoords="offset points", xytext=(-3, -12), ha="right", size=8
+        )
     axes.set(xlabel="confidence", ylabel="accuracy (and number of texts)", xlim=(0, 1), ylim=(0, 1.02))
     figure.savefig(output_dir / "calibration.png", dpi=150)
