@@ -179,8 +179,7 @@ class Worker:
     """A candidate in a process of its own, that steps on command."""
 
     def __init__(self, candidate: str, letter: str, nanogpt: str):
-        # -P: not the script's folder first on the path, where `tokenizers` would be our benchmark of that name.
-        command = [sys.executable, "-P", __file__, "--worker", candidate, "--cases", letter, "--nanogpt", nanogpt]
+        command = [sys.executable, __file__, "--worker", candidate, "--cases", letter, "--nanogpt", nanogpt]
         # Threads that spin while they wait would count as work, where others use the machine too. The same for all.
         environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
         self.process = subprocess.Popen(

@@ -151,8 +151,7 @@ class Worker:
     """A candidate in a process of its own, that steps on command."""
 
     def __init__(self, candidate: str, case: str) -> None:
-        # -P: not the script's folder first on the path, where `tokenizers` would be our benchmark of that name.
-        command = [sys.executable, "-P", __file__, "--worker", candidate, "--cases", case]
+        command = [sys.executable, __file__, "--worker", candidate, "--cases", case]
         environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}  # threads that spin would count as work
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the worker; the bar goes there too
         self.process = subprocess.Popen(

@@ -103,8 +103,8 @@ def measure(
 
 
 def run_worker(*arguments: str) -> str:
-    """The last line that a worker prints. -P: this folder's tokenizers.py must not hide the library."""
-    command = [sys.executable, "-P", __file__, "--worker", *arguments]
+    """The last line that a worker prints."""
+    command = [sys.executable, __file__, "--worker", *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
