@@ -201,7 +201,8 @@ def test_bad_arguments_are_named(folder: Path, tmp_path: Path, options: list[str
         ("a.jsonl", b'{"text": "a"}\n' * 100_000 + b"\xff", r"a\.jsonl is not text in UTF-8.* at byte 1400000"),
         ("a.jsonl", b'{"text": "a"\n', "line 1: not JSON"),
         ("a.parquet", b"PAR1 not really", "is not a parquet file"),
-        ("a.txt.gz", gzip.compress(b"some text" * 9, mtime=0)[:-9], "cannot be unpacked"),  # the time would be in the name
+        # Without a time of its own the compressed text would have that of its making, and so would the test's name.
+        ("a.txt.gz", gzip.compress(b"some text" * 9, mtime=0)[:-9], "cannot be unpacked"),
     ],
 )
 def test_broken_files_are_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
