@@ -93,49 +93,40 @@ def tune(folder: Path, name: str, seed: int, *more: str) -> dict[str, Any]:
     return json.loads((output / "results.json").read_text(encoding="utf-8"))
 
 
-def line(benchmark: str, metric: str, candidate: str, case: str, value: float, **more: Any) -> dict[str, Any]:
-    return {
-        "benchmark": benchmark,
-        "case": case,
-        "candidate": candidate,
-        "metric": metric,
-        "value": value,
-        **more,
-        **machine("torch", "transformers", "scikit-learn"),
-    }
-
-
 def figures(
     models: dict[str, list[dict[str, Any]]], baselines: dict[str, list[dict[str, Any]]], seconds: list[float]
 ) -> list[dict[str, Any]]:
     """Means over the seeds, with their intervals, of models (results.json) and baselines (their part of it)."""
     from scratchgpt.evaluation.classification import mean_interval
 
-    benchmark, metric = "SMS spam", f"held-out messages, mean of {len(seconds)} seeds and its 95 % interval"
-    lines = []
-    tested = baselines | {name: [each["test"] for each in found] for name, found in models.items()}
+    found: list[dict[str, Any]] = []
+    tested = baselines | {name: [each["test"] for each in results] for name, results in models.items()}
     for candidate, results in tested.items():
         for name, case, factor, decimals in RATES:
             values = [factor * result[name] for result in results]
             mean, low, high = mean_interval(values)
             interval = [max(low, 0.0), min(high, float(factor))]  # Student's t knows no bounds, these figures do
-            more = {"interval": interval, "decimals": decimals, "values": values}
-            texts = [each["num_texts"] for each in results]
-            lines.append(line(benchmark, metric, candidate, case, mean, **more, texts=texts))
-    for candidate, results in models.items():
-        for name, case in COSTS:
-            values = [each[name] for each in results]
-            lines.append(line(benchmark, metric, candidate, case, sum(values) / len(values), values=values))
-    chain = sum(seconds) / len(seconds)
-    lines.append(line(benchmark, metric, next(iter(models)), "whole chain, seconds", chain, values=seconds))
-    return lines
+            rate = {"candidate": candidate, "case": case, "value": mean, "interval": interval, "decimals": decimals}
+            found.append({**rate, "values": values, "texts": [each["num_texts"] for each in results]})
+    costs = [
+        (candidate, case, [each[name] for each in results])
+        for candidate, results in models.items()
+        for name, case in COSTS
+    ]
+    for candidate, case, values in [*costs, (next(iter(models)), "whole chain, seconds", seconds)]:
+        found.append({"candidate": candidate, "case": case, "value": sum(values) / len(values), "values": values})
+    shared = {
+        "benchmark": "SMS spam",
+        "metric": f"held-out messages, mean of {len(seconds)} seeds and its 95 % interval",
+        **machine("torch", "transformers", "scikit-learn"),
+    }
+    return [{**figure, **shared} for figure in found]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Spam filtering from scratch: ways of tuning, over seeds.")
     parser.add_argument("--source", type=Path, default=SHARED_DATA / "classification" / "sms_spam_dev.tsv")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first_seed", type=int, default=FIRST_SEED)
     parser.add_argument("--work_dir", type=Path, default=ROOT / "runs" / "benchmark_classification")
     parser.add_argument("--output", type=Path, default=RESULTS / "classification.jsonl")
     arguments = parser.parse_args()
@@ -146,7 +137,7 @@ def main() -> None:
     shutil.rmtree(arguments.work_dir, ignore_errors=True)
     models: dict[str, list[dict[str, Any]]] = {name: [] for name in VARIANTS}
     first, seconds = next(iter(models)), []
-    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+    for seed in range(FIRST_SEED, FIRST_SEED + arguments.seeds):
         started, folder = time.perf_counter(), arguments.work_dir / f"seed-{seed}"
         prepare(arguments.source, folder, seed)
         for name, options in VARIANTS.items():

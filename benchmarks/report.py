@@ -19,8 +19,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-BENCHMARKS = Path(__file__).resolve().parent
-README = BENCHMARKS.parent / "README.md"
+from records import RESULTS
+
+README = RESULTS.parents[1] / "README.md"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
@@ -105,7 +106,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     readme = README.read_text(encoding="utf-8")
-    wanted = insert(readme, render(read_results(BENCHMARKS / "results")))
+    wanted = insert(readme, render(read_results(RESULTS)))
     if arguments.check:
         sys.exit(wanted != readme and "README.md does not show benchmarks/results: run python benchmarks/report.py")
     README.write_text(wanted, encoding="utf-8")

@@ -53,4 +53,4 @@ def test_only_the_section_changes() -> None:
 
 def test_the_readme_shows_the_result_files() -> None:
     readme = report.README.read_text(encoding="utf-8")
-    assert report.insert(readme, report.render(report.read_results(report.BENCHMARKS / "results"))) == readme
+    assert report.insert(readme, report.render(report.read_results(report.RESULTS))) == readme
