@@ -26,6 +26,7 @@ from transformers import CompileConfig, GPT2Config, GPT2LMHeadModel, StaticCache
 from records import RESULTS, append, machine
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratchgpt.generation import compiled_decoding, prepare_for_decoding
+from scratchgpt.modeling_scratchgpt import CACHE
 from scratchgpt.performance import set_matmul_precision
 
 LAYERS, HEADS, WIDTH, VOCAB_SIZE, CONTEXT = 12, 12, 768, 50257, 1024
@@ -54,7 +55,7 @@ def build_transformers(dtype: torch.dtype, compiled: bool, batch_size: int) -> D
 
     def decode(ids: torch.Tensor, new: int) -> torch.Tensor:
         cache.reset()
-        arguments = {"past_key_values": cache, "compile_config": compile_config}
+        arguments = {CACHE: cache, "compile_config": compile_config}
         return model.generate(ids, max_new_tokens=new, **arguments, **GREEDY)
 
     return decode
@@ -94,7 +95,7 @@ def build_scratchgpt(dtype: torch.dtype, weight_bits: int | None, compiled: bool
     arguments = compiled_decoding(model, PROMPT + NEW)
 
     def decode(ids: torch.Tensor, new: int) -> torch.Tensor:
-        arguments["past_key_values"].reset()
+        arguments[CACHE].reset()
         return model.generate(ids, max_new_tokens=new, **arguments, **GREEDY)
 
     return decode

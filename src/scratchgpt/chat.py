@@ -20,6 +20,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from .data.chat import Message, render_chat, stop_token_id
 from .generation import compiled_decoding
+from .modeling_scratchgpt import CACHE
 
 INCOMPLETE = "\ufffd"
 """What decoding gives for bytes that are not, or not yet, a character."""
@@ -150,7 +151,7 @@ class ChatSession:
         generate: Any = self.model.generate
         decoding = dict(self._decoding)
         if decoding:
-            decoding["past_key_values"].reset()
+            decoding[CACHE].reset()
         interrupted = False
         try:
             generate(

@@ -6,12 +6,23 @@ head. The `modern` presets turn the switches to Qwen3's mathematics: rotary posi
 biases. Every combination in between is a valid model.
 """
 
-from dataclasses import field
+from dataclasses import field, is_dataclass
 from typing import Any, ClassVar, Literal
 
+import transformers
 from huggingface_hub.dataclasses import strict
 from transformers.activations import ACT2FN
-from transformers.configuration_utils import PreTrainedConfig
+
+WORKS_WITH = (
+    "This model's code was tested with transformers 5.5.4 to 5.24.0; installed is "
+    f"{transformers.__version__}: pip install 'transformers>=5.5.4,<=5.24.0'."
+)
+try:
+    from transformers.configuration_utils import PreTrainedConfig
+except ImportError as error:  # transformers 4
+    raise ImportError(f"{error}. {WORKS_WITH}") from error
+if not is_dataclass(PreTrainedConfig):
+    raise ImportError(f"The configurations of this transformers are not dataclasses yet. {WORKS_WITH}")
 
 # Every save carries the whole map, whichever head is saved: transformers itself would write only the saved class.
 AUTO_MAP = {
@@ -65,7 +76,7 @@ class ScratchGPTConfig(PreTrainedConfig):
     """
 
     model_type = "scratchgpt"
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference = ["past_key_values", "cache"]
     attribute_map: ClassVar[dict[str, str]] = {
         "n_embd": "hidden_size",
         "n_layer": "num_hidden_layers",

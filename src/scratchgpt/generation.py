@@ -29,6 +29,7 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from .modeling_scratchgpt import CACHE
 from .performance import choose_autocast_dtype
 from .training.adapters import is_adapter, load_adapter, merge_adapter
 
@@ -224,4 +225,4 @@ def compiled_decoding(model: PreTrainedModel, max_length: int, batch_size: int =
     """
     compile_config: Any = CompileConfig(fullgraph=True, dynamic=False, mode="default")
     compile_config._compile_all_devices = True  # else only on GPUs
-    return {"past_key_values": StaticCache(model.config, max_cache_len=max_length), "compile_config": compile_config}
+    return {CACHE: StaticCache(model.config, max_cache_len=max_length), "compile_config": compile_config}

@@ -17,31 +17,50 @@ Shapes are written at the end of a tensor's name:
 # pyright: reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false, reportOptionalOperand=false
 # pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportPrivateImportUsage=false
 
+import sys
 from collections.abc import Callable
 from importlib import import_module
+from inspect import signature
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import initialization as init
-from transformers.activations import ACT2FN
-from transformers.cache_utils import Cache, DynamicCache
-from transformers.generation import GenerationMixin
-from transformers.masking_utils import create_causal_mask
-from transformers.modeling_layers import GenericForTokenClassification, GradientCheckpointingLayer
-from transformers.modeling_outputs import (
-    BaseModelOutputWithPast,
-    CausalLMOutputWithPast,
-    SequenceClassifierOutputWithPast,
-)
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
-from transformers.utils import can_return_tuple
-from transformers.utils.generic import merge_with_config_defaults
-from transformers.utils.output_capturing import capture_outputs
 
-from .configuration_scratchgpt import ScratchGPTConfig
+from .configuration_scratchgpt import WORKS_WITH, ScratchGPTConfig
 from .loss_scratchgpt import linear_cross_entropy
+
+try:
+    from transformers import initialization as init
+    from transformers.activations import ACT2FN
+    from transformers.cache_utils import Cache, DynamicCache
+    from transformers.generation import GenerationMixin
+    from transformers.masking_utils import create_causal_mask
+    from transformers.modeling_layers import GenericForTokenClassification, GradientCheckpointingLayer
+    from transformers.modeling_outputs import (
+        BaseModelOutputWithPast,
+        CausalLMOutputWithPast,
+        SequenceClassifierOutputWithPast,
+    )
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+    from transformers.utils import can_return_tuple
+    from transformers.utils.generic import merge_with_config_defaults
+    from transformers.utils.output_capturing import capture_outputs
+except ImportError as error:
+    raise ImportError(f"{error}. {WORKS_WITH}") from error
+
+# The name that this transformers gives the key-value cache, in its calls and in the outputs it reads: `cache` from
+# 5.24 on, `past_key_values` before. The model takes both.
+CACHE = "cache" if "cache" in signature(create_causal_mask).parameters else "past_key_values"
+
+# Keywords with tensors that pass through to the attention implementation: those of packed rows (flash attention) and
+# of continuous batching; and a loss's divisor, which heads hand on to the model.
+PASSED_ON = {
+    *("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "max_seqlen_q", "max_seqlen_k", "seq_idx"),
+    *("cache", "read_index", "write_index", "block_table", "logits_indices", "logits_processor_args"),
+    "num_items_in_batch",
+}
 
 
 class ScratchGPTRMSNorm(nn.Module):
@@ -173,6 +192,7 @@ class ScratchGPTAttention(nn.Module):
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        cache = take_cache(past_key_values, kwargs)
         input_shape = hidden_states.shape[:-1]
         heads_shape = (*input_shape, -1, self.head_dim)
         query_BHTC = self.q_norm(self.q_proj(hidden_states).view(heads_shape)).transpose(1, 2)
@@ -183,8 +203,9 @@ class ScratchGPTAttention(nn.Module):
             key_BKTC = apply_rotary(key_BKTC, *position_embeddings)
 
         key_BKSC, value_BKSC = key_BKTC, value_BKTC
-        if past_key_values is not None:
-            key_BKSC, value_BKSC = past_key_values.update(key_BKTC, value_BKTC, self.layer_idx)
+        if cache is not None:
+            # The cache of continuous batching also sets keywords for the attention implementation.
+            key_BKSC, value_BKSC = cache.update(key_BKTC, value_BKTC, self.layer_idx, kwargs=kwargs)
 
         attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
@@ -262,13 +283,19 @@ class ScratchGPTPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules = ["ScratchGPTDecoderLayer"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = ["past_key_values", "cache"]
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
     _can_compile_fullgraph = True
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": ScratchGPTDecoderLayer, "attentions": ScratchGPTAttention}
+
+    def __init__(self, config: ScratchGPTConfig, *args: Any, **kwargs: Any):
+        super().__init__(config, *args, **kwargs)
+        # peft finds the layers that `LoraConfig()` adapts in a table of model types; these are Qwen3's and Llama's.
+        if peft := sys.modules.get("peft.utils.constants"):
+            peft.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.setdefault(config.model_type, ["q_proj", "v_proj"])
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -319,30 +346,35 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
             attention_mask: [B, S] with 1 for real tokens and 0 for padding, on whichever side; or a prepared 4-D mask.
             position_ids: [B, T]. Default: counted from the mask, so that padding on the left changes nothing. Without
                 mask and cache, positions that restart mark packed documents: no attention crosses such a border.
-            past_key_values: keys and values of the tokens before; grows by T.
+            past_key_values: keys and values of the tokens before; grows by T. `cache` is its name in transformers from
+                5.24 on, and the name in the output is that of the installed version.
             use_cache: whether to return (and if need be make) a cache.
 
         Raises:
-            ValueError: for ids outside the vocabulary (checked on the CPU only, where it costs nothing to look) and
-                for a sequence longer than the context.
+            ValueError: for ids outside the vocabulary (checked on the CPU only, where it costs nothing to look), for
+                a sequence longer than the context, for a mask that does not cover the cached and the new tokens, and
+                for a cache or a tensor under a name that the model does not know.
         """
+        cache = take_cache(past_key_values, kwargs)
+        check_keywords(kwargs)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give exactly one of input_ids and inputs_embeds.")
         if inputs_embeds is None:
             check_ids(input_ids, self.config.vocab_size)
             inputs_embeds = self.embed_tokens(input_ids)
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
-        num_cached = 0 if past_key_values is None else past_key_values.get_seq_length()
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
+        num_cached = cache.get_seq_length() if isinstance(cache, Cache) else 0
         if self.is_bounded:
             check_length(self.config, position_ids, num_cached, inputs_embeds.shape[1])
+        check_mask(attention_mask, num_cached, inputs_embeds.shape[1])
 
         causal_mask = create_causal_mask(
             config=self.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            past_key_values=past_key_values,
             position_ids=position_ids,
+            **{CACHE: cache},
         )
         if position_ids is None:
             position_ids = self._default_positions(inputs_embeds, attention_mask, num_cached)
@@ -358,14 +390,13 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
                 hidden_states,
                 attention_mask=causal_mask,
                 position_ids=position_ids,
-                past_key_values=past_key_values,
                 use_cache=use_cache,
                 position_embeddings=position_embeddings,
+                **{CACHE: cache},
                 **kwargs,
             )
         return BaseModelOutputWithPast(
-            last_hidden_state=self.norm(hidden_states),
-            past_key_values=past_key_values if use_cache else None,
+            last_hidden_state=self.norm(hidden_states), **{CACHE: cache if use_cache else None}
         )
 
     @staticmethod
@@ -376,6 +407,51 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
         if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
             return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -num_new:]
         return (torch.arange(num_new, device=inputs_embeds.device) + num_cached).unsqueeze(0)
+
+
+def take_cache(past_key_values: Cache | None, kwargs: dict[str, Any]) -> Cache | None:
+    """The cache under whichever of its two names it came; `cache` is taken out of `kwargs`.
+
+    Before 5.24, `cache` is also the keyword for the cache of continuous batching, no `Cache`: the attention
+    implementation gets it.
+
+    Raises:
+        ValueError: for two caches.
+    """
+    if CACHE != "cache" and not isinstance(kwargs.get("cache"), Cache):
+        return past_key_values
+    cache = kwargs.pop("cache", None)
+    if cache is None or past_key_values is None:
+        return past_key_values if cache is None else cache
+    raise ValueError("cache and past_key_values are two names for one thing: give one of them.")
+
+
+def check_keywords(kwargs: dict[str, Any]) -> None:
+    """Raises ValueError for a cache or a tensor under a name that nothing here reads: to ignore it (a new name for the
+    cache, the mask or the positions, say) would give another answer silently. Other values pass."""
+    for name, value in kwargs.items():
+        if name in PASSED_ON:
+            continue
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (value,)
+        if any(isinstance(part, Cache | torch.Tensor) for part in parts):
+            raise ValueError(
+                f"The model does not know the input {name!r} (a {type(value).__name__}) and would ignore it. Leave it "
+                f"out; if transformers itself passes it, this version is too new for the model's code. {WORKS_WITH}"
+            )
+
+
+def check_mask(attention_mask: torch.Tensor | None, num_cached: int | torch.Tensor, num_new: int) -> None:
+    """Raises ValueError for a 2-D mask that does not cover the cached and the new tokens, as where a cache got lost.
+
+    A static cache knows its fill only on the device: there nothing is checked.
+    """
+    if not isinstance(attention_mask, torch.Tensor) or attention_mask.ndim != 2 or not isinstance(num_cached, int):
+        return
+    if attention_mask.shape[1] != num_cached + num_new:
+        raise ValueError(
+            f"attention_mask covers {attention_mask.shape[1]} tokens, but there are {num_cached} in the cache and "
+            f"{num_new} new ones: give a mask for all of them, and the cache if there are earlier tokens."
+        )
 
 
 def check_ids(ids: torch.Tensor, vocab_size: int, ignore_index: int | None = None) -> None:
@@ -502,9 +578,9 @@ class ScratchGPTForCausalLM(ScratchGPTPreTrainedModel, GenerationMixin):
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            **{CACHE: outputs.get(CACHE)},
         )
 
     # Conversions are the package's; where it is not installed, the model works without them. Imported by name, since
@@ -589,9 +665,9 @@ class ScratchGPTForSequenceClassification(ScratchGPTPreTrainedModel):
         return SequenceClassifierOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            **{CACHE: outputs.get(CACHE)},
         )
 
 

@@ -68,7 +68,10 @@ for folder in sorted(root.glob("*/Auto*")):
     assert type(model).__module__.startswith("transformers_modules."), type(model)
     with torch.no_grad():
         found[name] = model.eval()(**tokenizer({TEXT!r}, return_tensors="pt"))[0].clone()
-    if folder.name == "AutoModelForCausalLM":  # the base model of a model with a head
+    if folder.name == "AutoModelForCausalLM":
+        prompt = tokenizer({TEXT!r}, return_tensors="pt")
+        found[name + ":greedy"] = model.generate(**prompt, max_new_tokens=12, do_sample=False)
+        # The base model of a model with a head:
         base = transformers.AutoModel.from_pretrained(folder, trust_remote_code=True)
         with torch.no_grad():
             found[name + ":base"] = base.eval()(**tokenizer({TEXT!r}, return_tensors="pt"))[0].clone()
@@ -80,6 +83,15 @@ plain.save_pretrained(copies / "plain")
 assert "scratchgpt" not in sys.modules
 save_file(found, outputs)
 """
+
+
+def greedy(model: ScratchGPTForCausalLM, ids: torch.Tensor) -> torch.Tensor:
+    """Twelve tokens by definition: the whole text through the model again for each."""
+    for _ in range(12):
+        ids = torch.cat([ids, model(ids, use_cache=False).logits[:, -1].argmax(-1, keepdim=True)], dim=-1)
+        if ids[0, -1] == model.config.eos_token_id:
+            break
+    return ids
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +109,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory, make_config, tokenizer) -> t
                 expected[f"{variant}/{name}"] = model(**inputs)[0]
                 if name == "AutoModelForCausalLM":
                     expected[f"{variant}/{name}:base"] = model.model(**inputs)[0]
+                    expected[f"{variant}/{name}:greedy"] = greedy(model, inputs["input_ids"])
             model.save_pretrained(root / variant / name)
             tokenizer.save_pretrained(root / variant / name)
     tokenizer.save_pretrained(root / "plain", plain=True)
@@ -117,6 +130,7 @@ def visit_stranger(root: Path, folder: Path) -> tuple[Path, dict[str, torch.Tens
         text=True,
     )
     assert run.returncode == 0, run.stderr
+    assert "deprecat" not in run.stderr.lower(), run.stderr
     return copies, load_file(outputs)
 
 
@@ -176,6 +190,8 @@ def test_same_logits_with_the_package(saved, abroad) -> None:
                 outputs = model.eval()(**tokenizer(TEXT, return_tensors="pt"))
             found[name] = outputs[0]
             if folder.name == "AutoModelForCausalLM":
+                prompt = tokenizer(TEXT, return_tensors="pt")
+                found[f"{name}:greedy"] = model.generate(**prompt, max_new_tokens=12, do_sample=False)
                 base = AutoModel.from_pretrained(folder)
                 with torch.no_grad():
                     found[f"{name}:base"] = base.eval()(**tokenizer(TEXT, return_tensors="pt"))[0]

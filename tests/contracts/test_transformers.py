@@ -1,5 +1,8 @@
 """What transformers does with any model of its own: generate, pipeline, Trainer."""
 
+import logging
+import warnings
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -8,10 +11,32 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 from transformers import DataCollatorForLanguageModeling, GenerationConfig, Trainer, TrainingArguments, pipeline
+from transformers.utils.logging import warning_once
 
 from scratchgpt import ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
 
 NEW = 12
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_deprecated() -> Iterator[None]:
+    """transformers neither warns nor logs that something of ours has another name by now."""
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    warning_once.cache_clear()  # what an earlier test was told once would not be told again
+    logging.getLogger("transformers").addHandler(handler)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+    finally:
+        logging.getLogger("transformers").removeHandler(handler)
+    messages += [str(warning.message) for warning in caught if "transformers" in warning.filename]
+    own = (
+        "generation_config` together with generation-related arguments"  # transformers' own call in assisted decoding
+    )
+    assert [message for message in messages if "deprecat" in message and own not in message] == []
 
 
 @pytest.fixture
@@ -49,6 +74,17 @@ def test_greedy(model, prompt) -> None:
 def test_static_cache(model, prompt) -> None:
     static = generate(model, prompt, do_sample=False, cache_implementation="static")
     assert torch.equal(static, greedy(model, prompt["input_ids"]))
+
+
+@pytest.mark.slow  # it warms up for up to 20 s, and takes most of the memory that is free
+def test_continuous_batching(model, tokenizer) -> None:
+    """`generate_batch` hands over a paged cache of its own kind."""
+    prompts = tokenizer(["To be, or not", "All"])["input_ids"]
+    settings = GenerationConfig(max_new_tokens=NEW, do_sample=False, eos_token_id=-1, pad_token_id=0)
+    answers = model.generate_batch(prompts, generation_config=settings, progress_bar=False)
+    found = sorted((answer.prompt_ids, answer.generated_tokens) for answer in answers.values())
+    expected = [(ids, greedy(model, torch.tensor([ids]))[0, len(ids) :].tolist()) for ids in prompts]
+    assert found == sorted(expected)
 
 
 def test_left_padded_batch(model, tokenizer) -> None:

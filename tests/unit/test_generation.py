@@ -20,6 +20,7 @@ from scratchgpt.generation import (
     prepare_for_decoding,
 )
 from scratchgpt.hub import save_model
+from scratchgpt.modeling_scratchgpt import CACHE
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
 TEXTS = ["The quick brown fox jumps over the lazy dog.", "All that glitters is not gold."]
@@ -48,7 +49,7 @@ def test_compiled_decoding_gives_the_ids_of_generate(preset: str) -> None:
     arguments = compiled_decoding(model, max_length=24)
     torch._dynamo.utils.counters.clear()
     for prompt, wanted in ((prompts[:1], one), (prompts[:1, :4], None), (prompts[:1], one)):
-        arguments["past_key_values"].reset()
+        arguments[CACHE].reset()
         found = model.generate(prompt, **GREEDY, **arguments)
         assert wanted is None or torch.equal(found, wanted)
     # The prompt's length changed, the step was compiled once.

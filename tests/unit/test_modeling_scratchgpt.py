@@ -14,6 +14,7 @@ from scratchgpt import (
     ScratchGPTForTokenClassification,
     ScratchGPTModel,
 )
+from scratchgpt.modeling_scratchgpt import CACHE
 
 SHAPE = {
     "vocab_size": 61,
@@ -105,6 +106,58 @@ def test_cached_left_padded_decoding_needs_no_position_ids():
     torch.testing.assert_close(step, model(ids[:, 3:]).logits[:, -2:], **TOLERANCE)
 
 
+@pytest.mark.parametrize("name", ["past_key_values", "cache"])
+@pytest.mark.parametrize("model_class", [ScratchGPTModel, ScratchGPTForCausalLM, ScratchGPTForSequenceClassification])
+@torch.no_grad()
+def test_a_cache_is_taken_under_both_its_names(model_class, name):
+    """`cache` from transformers 5.24 on, `past_key_values` before; on every version both, and the output has its own."""
+    model, ids, cache = build(model_class), random_ids(1, 8), DynamicCache()
+    first = model(ids[:, :5], **{name: cache})
+    assert first[CACHE] is cache
+    step = model(ids[:, 5:], **{name: cache})
+    torch.testing.assert_close(step[0][:, -1], model(ids)[0][:, -1], **TOLERANCE)
+    with pytest.raises(ValueError, match="two names for one thing"):
+        model(ids, past_key_values=DynamicCache(), cache=DynamicCache())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("kv", DynamicCache()),  # the cache renamed once more
+        ("caches", {"full_attention": DynamicCache()}),
+        ("mask", torch.ones(1, 8)),
+        ("masks", [torch.ones(1, 8)]),
+        ("positions", torch.arange(8)[None]),
+        ("token_type_ids", torch.zeros(1, 8, dtype=torch.long)),
+    ],
+)
+@pytest.mark.parametrize(
+    "model_class",
+    [
+        ScratchGPTModel,
+        ScratchGPTForCausalLM,
+        ScratchGPTForSequenceClassification,
+        ScratchGPTForTokenClassification,
+    ],
+)
+def test_what_would_change_the_answer_is_not_ignored(model_class, name, value):
+    model, ids = build(model_class), random_ids(1, 8)
+    with pytest.raises(ValueError, match=rf"'{name}' .* would ignore it.*transformers 5\.5\.4 to 5\.\d+\.\d+"):
+        model(ids, **{name: value})
+    model(ids, a_flag=True, a_number=3, nothing=None)  # what a version to come may add beside the tensors
+
+
+@torch.no_grad()
+def test_a_mask_without_its_cache_is_refused():
+    """As it would be if the cache came under a name that nobody reads: the past would be missing silently."""
+    model, ids, cache = build(ScratchGPTForCausalLM), random_ids(1, 8), DynamicCache()
+    model(ids[:, :7], past_key_values=cache)
+    with pytest.raises(ValueError, match="covers 8 tokens, but there are 0 in the cache and 1 new ones"):
+        model(ids[:, 7:], attention_mask=torch.ones(1, 8))
+    with pytest.raises(ValueError, match="covers 1 tokens, but there are 7 in the cache and 1 new ones"):
+        model(ids[:, 7:], attention_mask=torch.ones(1, 1), past_key_values=cache)
+
+
 @pytest.mark.parametrize("preset", ["gpt2", "modern"])
 @torch.no_grad()
 def test_flex_attention_agrees(preset):
@@ -192,7 +245,7 @@ def test_training_with_labels_returns_no_logits_unless_asked():
     model, ids = build(ScratchGPTForCausalLM).train(), random_ids(2, 16)
     lean, full = model(ids, labels=ids), model(ids, labels=ids, return_logits=True)
     assert lean.logits is None
-    assert lean.past_key_values is None
+    assert lean.get(CACHE) is None
     assert full.logits.shape == (2, 16, 61)
     torch.testing.assert_close(lean.loss, full.loss)
     assert model.eval()(ids, labels=ids).logits is not None
