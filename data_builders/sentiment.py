@@ -32,7 +32,7 @@ from scratchgpt.data.builder import (
     finish,
     make_dataset,
 )
-from scratchgpt.data.classification import (
+from scratchgpt.data.labelled_texts import (
     LabelledTexts,
     balance,
     check_classes,

@@ -19,7 +19,7 @@ from datasets import Features, Value
 
 from scratchgpt.arguments import parse_arguments
 from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, check_fractions, finish, make_dataset
-from scratchgpt.data.classification import (
+from scratchgpt.data.labelled_texts import (
     LabelledTexts,
     balance,
     check_classes,

@@ -22,8 +22,8 @@ from transformers.utils.logging import disable_progress_bar
 
 import scratchgpt  # noqa: F401 - registers the classes
 from scratchgpt.arguments import parse_arguments
-from scratchgpt.chat import Answer, ChatSession, Sampling
-from scratchgpt.generation import load_for_decoding
+from scratchgpt.inference.chat import Answer, ChatSession, Sampling
+from scratchgpt.inference.decoding import load_for_decoding
 from scratchgpt.training.arguments import option
 
 EXIT_CTRL_C = 130  # as shells have it

@@ -19,7 +19,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from scratchgpt import ScratchGPTForCausalLM
 from scratchgpt.arguments import parse_arguments
-from scratchgpt.export import (
+from scratchgpt.hub.model_directory import check_tokenizer
+from scratchgpt.hub.staging import check_output, staged_directory
+from scratchgpt.interop.gpt2 import to_gpt2
+from scratchgpt.interop.qwen3_llama import (
     check_same_logits,
     complete_config,
     first_tokens,
@@ -28,9 +31,6 @@ from scratchgpt.export import (
     to_llama,
     to_qwen3,
 )
-from scratchgpt.gpt2 import to_gpt2
-from scratchgpt.hub import check_tokenizer
-from scratchgpt.staging import check_output, staged_directory
 from scratchgpt.training.arguments import option
 
 TARGETS = {"gpt2": to_gpt2, "qwen3": to_qwen3, "llama": to_llama}

@@ -27,9 +27,17 @@ from accelerate.utils import set_seed
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from scratchgpt import ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
+from scratchgpt.adapters import (
+    AdapterArguments,
+    add_adapter,
+    describe_parameters,
+    load_adapter,
+    merge_adapter,
+)
 from scratchgpt.arguments import parse_arguments
 from scratchgpt.data.builder import check_fractions
-from scratchgpt.data.classification import (
+from scratchgpt.data.corpus import tokenize_corpus
+from scratchgpt.data.labelled_texts import (
     LabelledTexts,
     check_classes,
     deduplicate,
@@ -37,7 +45,6 @@ from scratchgpt.data.classification import (
     read_labelled,
     split_rows,
 )
-from scratchgpt.data.corpus import tokenize_corpus
 from scratchgpt.data.packing import PackedRows
 from scratchgpt.evaluation.classification import (
     ClassificationResult,
@@ -49,20 +56,13 @@ from scratchgpt.evaluation.classification import (
     predict,
     results_table,
 )
-from scratchgpt.hub import save_model
-from scratchgpt.training.adapters import (
-    AdapterArguments,
-    add_adapter,
-    describe_parameters,
-    load_adapter,
-    merge_adapter,
-)
+from scratchgpt.hub.model_directory import save_model
 from scratchgpt.training.arguments import TrainingArguments, option
-from scratchgpt.training.classification import TextClassification, TextRows, balanced_weights, freeze
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
 from scratchgpt.training.meters import peak_memory_mb
-from scratchgpt.training.tasks import LanguageModelling
+from scratchgpt.training.tasks.classification import TextClassification, TextRows, balanced_weights, freeze
+from scratchgpt.training.tasks.language_modelling import LanguageModelling
 
 
 @dataclass

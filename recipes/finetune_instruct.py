@@ -30,6 +30,13 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from scratchgpt.adapters import (
+    AdapterArguments,
+    add_adapter,
+    describe_parameters,
+    load_adapter,
+    load_base,
+)
 from scratchgpt.arguments import parse_arguments
 from scratchgpt.data.chat import PLAIN_TEMPLATE, Message, render_chat, render_chats, stop_token_id
 from scratchgpt.data.chat_rows import ChatRows
@@ -40,19 +47,12 @@ from scratchgpt.evaluation.responses import (
     score_responses,
     write_responses,
 )
-from scratchgpt.hub import save_model
+from scratchgpt.hub.model_directory import save_model
 from scratchgpt.tokenization_scratchgpt import CHAT_TEMPLATE, END_OF_TURN, PAD, ROLES
-from scratchgpt.training.adapters import (
-    AdapterArguments,
-    add_adapter,
-    describe_parameters,
-    load_adapter,
-    load_base,
-)
 from scratchgpt.training.arguments import TrainingArguments, option
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
-from scratchgpt.training.tasks import LanguageModelling
+from scratchgpt.training.tasks.language_modelling import LanguageModelling
 
 
 @dataclass

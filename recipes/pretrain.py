@@ -30,7 +30,7 @@ from scratchgpt.data.text import read_texts
 from scratchgpt.training.arguments import TrainingArguments, option
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
-from scratchgpt.training.tasks import LanguageModelling
+from scratchgpt.training.tasks.language_modelling import LanguageModelling
 
 
 @dataclass

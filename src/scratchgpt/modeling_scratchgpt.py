@@ -512,20 +512,20 @@ class ScratchGPTForCausalLM(ScratchGPTPreTrainedModel, GenerationMixin):
 
     @classmethod
     def from_gpt2(cls, source, vocab_size: int | None = None, **options) -> "ScratchGPTForCausalLM":
-        """The model with GPT-2's weights, from the Hub, a folder, a file or a model: `scratchgpt.gpt2.from_gpt2`."""
-        return import_module("scratchgpt.gpt2").from_gpt2(source, vocab_size, **options)
+        """The model with GPT-2's weights, from the Hub, a folder, a file or a model: `interop.gpt2.from_gpt2`."""
+        return import_module("scratchgpt.interop.gpt2").from_gpt2(source, vocab_size, **options)
 
     def to_gpt2(self) -> PreTrainedModel:
-        """The same model as a `GPT2LMHeadModel`: `scratchgpt.gpt2.to_gpt2`."""
-        return import_module("scratchgpt.gpt2").to_gpt2(self)
+        """The same model as a `GPT2LMHeadModel`: `scratchgpt.interop.gpt2.to_gpt2`."""
+        return import_module("scratchgpt.interop.gpt2").to_gpt2(self)
 
     def to_qwen3(self) -> PreTrainedModel:
-        """The same model as a `Qwen3ForCausalLM`: `scratchgpt.export.to_qwen3`."""
-        return import_module("scratchgpt.export").to_qwen3(self)
+        """The same model as a `Qwen3ForCausalLM`: `scratchgpt.interop.qwen3_llama.to_qwen3`."""
+        return import_module("scratchgpt.interop.qwen3_llama").to_qwen3(self)
 
     def to_llama(self) -> PreTrainedModel:
-        """The same model as a `LlamaForCausalLM`: `scratchgpt.export.to_llama`."""
-        return import_module("scratchgpt.export").to_llama(self)
+        """The same model as a `LlamaForCausalLM`: `scratchgpt.interop.qwen3_llama.to_llama`."""
+        return import_module("scratchgpt.interop.qwen3_llama").to_llama(self)
 
 
 def select_positions(hidden_BTD: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import binomtest
 from sklearn import metrics
 
-from scratchgpt.data.classification import LabelledTexts
+from scratchgpt.data.labelled_texts import LabelledTexts
 from scratchgpt.evaluation.classification import (
     calibration_error,
     confusion_matrix,

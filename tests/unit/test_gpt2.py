@@ -14,8 +14,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratchgpt.configuration_scratchgpt import SIZES
-from scratchgpt.gpt2_files import LINEAR, open_checkpoint
-from scratchgpt.tensorflow_checkpoint import read_index
+from scratchgpt.interop.gpt2_files import LINEAR, open_checkpoint
+from scratchgpt.interop.tensorflow_checkpoint import read_index
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 TENSORFLOW = Path(__file__).parents[1] / "goldens/tensorflow_gpt2"

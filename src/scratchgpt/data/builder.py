@@ -15,7 +15,7 @@ from typing import Any
 from datasets import Dataset, DatasetDict, DatasetInfo, Features, NamedSplit
 from huggingface_hub import DatasetCardData
 
-from scratchgpt.staging import check_output, staged_directory
+from ..hub.staging import check_output, staged_directory
 
 MARKER = "build.json"
 """A directory without this file is never replaced."""
@@ -132,7 +132,7 @@ def finish(arguments: BuilderArguments, parts: Mapping[str, Built]) -> None:
         parts: by the name of the subfolder; one data set under the name "" is the output directory itself.
 
     Raises:
-        ValueError: when the output directory is in use (see `staging.check_output`), before anything is written.
+        ValueError: when the output directory is in use (see `hub.staging.check_output`), before anything is written.
     """
     if arguments.dry_run:
         print(json.dumps(asdict(arguments), indent=2, ensure_ascii=False))
@@ -167,7 +167,7 @@ def check_arguments(arguments: BuilderArguments) -> None:
     """Makes sure, before any work, that the result can be written.
 
     Raises:
-        ValueError: as `staging.check_output`.
+        ValueError: as `hub.staging.check_output`.
     """
     if not arguments.dry_run:
         check_output(arguments.output_dir, arguments.overwrite, MARKER)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .chat import Message
-from .classification import read_rows
+from .labelled_texts import read_rows
 from .text import is_saved_data_set, load_split, not_utf8, open_text, suffix_of
 
 ROLES = ("system", "user", "assistant")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from ..data.classification import LabelledTexts
+from ..data.labelled_texts import LabelledTexts
 from ..data.packing import Batch
 
 NUM_RESAMPLES = 10_000
@@ -24,7 +24,7 @@ Z95 = 1.959964
 
 
 class ClassifierRows(Protocol):
-    """Tokenised texts with their labels, as `predict` reads them; `training.classification.TextRows` is one."""
+    """Tokenised texts with their labels, as `predict` reads them; `training.tasks.classification.TextRows` is one."""
 
     lengths: np.ndarray
     """Tokens of each text, [N]."""

@@ -33,7 +33,7 @@ from transformers.utils import logging as transformers_logging
 
 from ..configuration_scratchgpt import ScratchGPTConfig
 from ..data.packing import Batch, rank_slice
-from ..hub import check_tokenizer, save_model
+from ..hub.model_directory import check_tokenizer, save_model
 from ..performance import configure_process
 from .arguments import TrainingArguments
 from .checkpoints import PREFIX, OutputDirectoryLock, verify_checkpoint
@@ -42,7 +42,7 @@ from .meters import Meter, flops_per_token, measure_roof, peak_memory_mb, plot_m
 from .optimizers import EMA, build_optimizers, gathered
 from .resuming import RunState, find_checkpoint, model_writer
 from .schedules import check_schedule, learning_rate
-from .tasks import Evaluation, Task, row_length
+from .tasks.language_modelling import Evaluation, Task, row_length
 
 if TYPE_CHECKING:
     from peft import PeftModel  # heavy to import, and only adapters need it

@@ -19,9 +19,9 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from ..data.classification import LabelledTexts
-from ..data.packing import Batch, Rows, row_order
-from ..evaluation.classification import ClassificationResult, measure, predict
+from ...data.labelled_texts import LabelledTexts
+from ...data.packing import Batch, Rows, row_order
+from ...evaluation.classification import ClassificationResult, measure, predict
 
 BUCKET_BATCHES = 20
 """Batches that are sorted by length together: more would pad less and mix less."""

@@ -18,8 +18,8 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation.streamers import BaseStreamer
 
-from .data.chat import Message, render_chat, stop_token_id
-from .generation import compiled_decoding
+from ..data.chat import Message, render_chat, stop_token_id
+from .decoding import compiled_decoding
 
 INCOMPLETE = "\ufffd"
 """What decoding gives for bytes that are not, or not yet, a character."""

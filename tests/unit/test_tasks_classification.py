@@ -9,12 +9,12 @@ from accelerate import Accelerator
 from transformers import pipeline
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForSequenceClassification
-from scratchgpt.data.classification import LabelledTexts
+from scratchgpt.adapters import AdapterArguments, add_adapter, load_adapter, merge_adapter
+from scratchgpt.data.labelled_texts import LabelledTexts
 from scratchgpt.evaluation.classification import predict
-from scratchgpt.hub import save_model
+from scratchgpt.hub.model_directory import save_model
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
-from scratchgpt.training.adapters import AdapterArguments, add_adapter, load_adapter, merge_adapter
-from scratchgpt.training.classification import TextClassification, TextRows, balanced_weights, freeze
+from scratchgpt.training.tasks.classification import TextClassification, TextRows, balanced_weights, freeze
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog", "and", "then", "it", "sleeps"]
 TEXTS = [" ".join(WORDS[: 1 + i % 12]) + f" {i}" for i in range(90)]

@@ -13,9 +13,9 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from ..data.packing import IGNORE_INDEX, Batch, CountedRows, Rows
-from ..evaluation.language_modelling import LanguageModelResult, evaluate_language_model, token_byte_counts
-from .arguments import TrainingArguments
+from ...data.packing import IGNORE_INDEX, Batch, CountedRows, Rows
+from ...evaluation.language_modelling import LanguageModelResult, evaluate_language_model, token_byte_counts
+from ..arguments import TrainingArguments
 
 
 class Evaluation(Protocol):

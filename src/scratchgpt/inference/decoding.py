@@ -29,8 +29,8 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from .performance import choose_autocast_dtype
-from .training.adapters import is_adapter, load_adapter, merge_adapter
+from ..adapters import is_adapter, load_adapter, merge_adapter
+from ..performance import choose_autocast_dtype
 
 KERNEL_ROWS = 16
 """Up to so many rows the 8-bit kernel is faster than converting the weights and multiplying."""

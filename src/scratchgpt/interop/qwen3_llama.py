@@ -20,9 +20,9 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from .configuration_scratchgpt import ScratchGPTConfig
-from .modeling_scratchgpt import ScratchGPTForCausalLM
-from .tokenization_scratchgpt import ScratchGPTTokenizer
+from ..configuration_scratchgpt import ScratchGPTConfig
+from ..modeling_scratchgpt import ScratchGPTForCausalLM
+from ..tokenization_scratchgpt import ScratchGPTTokenizer
 
 SENTENCE = "The quick brown fox jumps over the lazy dog; it's 3.14 o'clock, and nobody knows why."
 """What two models are compared on."""

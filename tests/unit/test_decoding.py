@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTTokenizer
-from scratchgpt.generation import (
+from scratchgpt.hub.model_directory import save_model
+from scratchgpt.inference.decoding import (
     Int8Linear,
     OneRowLinear,
     compiled_decoding,
@@ -19,7 +20,6 @@ from scratchgpt.generation import (
     one_query_attention_forward,
     prepare_for_decoding,
 )
-from scratchgpt.hub import save_model
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
 TEXTS = ["The quick brown fox jumps over the lazy dog.", "All that glitters is not gold."]
@@ -180,8 +180,8 @@ def test_models_saved_in_four_bits_are_loaded(saved: Path, tmp_path: Path) -> No
 def test_adapters_are_merged_into_their_base(saved: Path, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    from scratchgpt.fingerprints import write_base_reference
-    from scratchgpt.training.adapters import AdapterArguments, add_adapter, load_base
+    from scratchgpt.adapters import AdapterArguments, add_adapter, load_base
+    from scratchgpt.hub.fingerprints import write_base_reference
 
     tokenizer = AutoTokenizer.from_pretrained(saved)
     adapted = add_adapter(load_base(saved), AdapterArguments(lora_r=4)).eval()

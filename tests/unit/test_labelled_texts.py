@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from scratchgpt.data.classification import (
+from scratchgpt.data.labelled_texts import (
     LabelledTexts,
     balance,
     check_classes,
