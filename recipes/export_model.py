@@ -18,7 +18,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from scratchgpt import ScratchGPTForCausalLM
-from scratchgpt.arguments import parse_arguments
+from scratchgpt.arguments import option, parse_arguments
 from scratchgpt.hub.model_directory import check_tokenizer
 from scratchgpt.hub.staging import check_output, staged_directory
 from scratchgpt.interop.gpt2 import to_gpt2
@@ -31,7 +31,6 @@ from scratchgpt.interop.qwen3_llama import (
     to_llama,
     to_qwen3,
 )
-from scratchgpt.training.arguments import option
 
 TARGETS = {"gpt2": to_gpt2, "qwen3": to_qwen3, "llama": to_llama}
 

@@ -34,7 +34,7 @@ from scratchgpt.adapters import (
     load_adapter,
     merge_adapter,
 )
-from scratchgpt.arguments import parse_arguments
+from scratchgpt.arguments import option, parse_arguments
 from scratchgpt.data.builder import check_fractions
 from scratchgpt.data.corpus import tokenize_corpus
 from scratchgpt.data.labelled_texts import (
@@ -57,7 +57,7 @@ from scratchgpt.evaluation.classification import (
     results_table,
 )
 from scratchgpt.hub.model_directory import save_model
-from scratchgpt.training.arguments import TrainingArguments, option
+from scratchgpt.training.arguments import TrainingArguments
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
 from scratchgpt.training.meters import peak_memory_mb

@@ -37,7 +37,7 @@ from scratchgpt.adapters import (
     load_adapter,
     load_base,
 )
-from scratchgpt.arguments import parse_arguments
+from scratchgpt.arguments import option, parse_arguments
 from scratchgpt.data.chat import PLAIN_TEMPLATE, Message, render_chat, render_chats, stop_token_id
 from scratchgpt.data.chat_rows import ChatRows
 from scratchgpt.data.chat_sources import describe, read_chats
@@ -49,7 +49,7 @@ from scratchgpt.evaluation.responses import (
 )
 from scratchgpt.hub.model_directory import save_model
 from scratchgpt.tokenization_scratchgpt import CHAT_TEMPLATE, END_OF_TURN, PAD, ROLES
-from scratchgpt.training.arguments import TrainingArguments, option
+from scratchgpt.training.arguments import TrainingArguments
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
 from scratchgpt.training.tasks.language_modelling import LanguageModelling

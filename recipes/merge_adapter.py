@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from scratchgpt.adapters import load_adapter, merge_adapter
-from scratchgpt.arguments import parse_arguments
+from scratchgpt.arguments import option, parse_arguments
 from scratchgpt.data.chat import stop_token_id
 from scratchgpt.hub.model_directory import save_model
 from scratchgpt.hub.staging import check_output
-from scratchgpt.training.arguments import option
 
 
 @dataclass

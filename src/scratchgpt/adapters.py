@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from .arguments import option
 from .hub.fingerprints import read_base_reference, tokenizer_fingerprint, weights_fingerprint
 from .modeling_scratchgpt import ScratchGPTForCausalLM, ScratchGPTPreTrainedModel
-from .training.arguments import option
 
 if TYPE_CHECKING:
     from peft import PeftModel
