@@ -17,7 +17,6 @@ from scratchgpt.inference.decoding import (
     compiled_decoding,
     four_bit_linear,
     load_for_decoding,
-    one_query_attention_forward,
     prepare_for_decoding,
 )
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
@@ -107,17 +106,6 @@ def test_fewer_bits_keep_the_logits(bits: int | None, tolerance: float) -> None:
     assert kinds == {None: {"OneRowLinear"}, 8: {"Int8Linear"}, 4: {"Int8Linear", "Linear4bit"}}[bits]
     found = prepared.generate(ids, **GREEDY)
     assert found.shape == (2, 32)
-
-
-@pytest.mark.parametrize("num_key_value_heads", [4, 2])
-def test_one_query_is_what_sdpa_gives(num_key_value_heads: int) -> None:
-    query, mask = torch.randn(2, 4, 1, 8), torch.rand(2, 1, 1, 11) > 0.3
-    key, value = torch.randn(2, 2, num_key_value_heads, 11, 8)
-    module = nn.Module()
-    for visible in (mask, None):
-        found, _ = one_query_attention_forward(module, query, key, value, visible, scaling=0.3)
-        wanted = F.scaled_dot_product_attention(query, key, value, visible, scale=0.3, enable_gqa=True)
-        torch.testing.assert_close(found, wanted.transpose(1, 2))
 
 
 def test_padding_on_the_left_changes_nothing() -> None:
