@@ -23,9 +23,9 @@ from scratchgpt import ScratchGPTForCausalLM, ScratchGPTTokenizer
 from scratchgpt.arguments import option, parse_arguments
 from scratchgpt.hub.model_directory import check_tokenizer
 from scratchgpt.hub.staging import check_output, staged_directory
+from scratchgpt.interop.checks import check_same_logits, logits_of, sample_ids
 from scratchgpt.interop.gpt2 import from_gpt2, reference_model
 from scratchgpt.interop.gpt2_files import GPT2Checkpoint, find_files, open_checkpoint
-from scratchgpt.interop.qwen3_llama import check_same_logits, logits_of, sample_ids
 from scratchgpt.tokenization_scratchgpt import CHAT_TEMPLATE, END_OF_TURN, PAD, ROLES
 
 

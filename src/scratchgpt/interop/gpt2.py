@@ -25,8 +25,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from ..configuration_scratchgpt import ScratchGPTConfig
 from ..modeling_scratchgpt import ScratchGPTForCausalLM
+from .checks import check_expressible
 from .gpt2_files import GPT2Checkpoint, in_memory, open_checkpoint
-from .qwen3_llama import refuse
 
 UNSUPPORTED = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
 """Fields of `GPT2Config` that change the mathematics, and the value with which they do not."""
@@ -242,7 +242,7 @@ def to_gpt2(model: ScratchGPTForCausalLM) -> GPT2LMHeadModel:
         ValueError: for a model that GPT-2 cannot express; names the fields.
     """
     config = model.config
-    refuse(
+    check_expressible(
         "GPT-2",
         config,
         position_embedding_type="learned",
