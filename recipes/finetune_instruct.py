@@ -52,7 +52,7 @@ from scratchgpt.tokenization_scratchgpt import CHAT_TEMPLATE, END_OF_TURN, PAD, 
 from scratchgpt.training.arguments import TrainingArguments
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
-from scratchgpt.training.tasks.language_modelling import LanguageModelling
+from scratchgpt.training.tasks.instruction import InstructionTuning
 
 
 @dataclass
@@ -81,21 +81,6 @@ class InstructArguments(AdapterArguments, TrainingArguments):
         for name in ("model_name_or_path", "data"):
             if not getattr(self, name):
                 raise ValueError(f"--{name} is missing: {self.__dataclass_fields__[name].metadata['help']}")
-
-
-@dataclass
-class InstructionTuning(LanguageModelling):
-    """Language modelling on chat rows; the samples are answers."""
-
-    def samples(self, model: Any) -> list[str]:
-        """Greedy answers to `sample_prompts`."""
-        questions: list[list[Message]] = [[{"role": "user", "content": p}] for p in self.arguments.sample_prompts]
-        if not questions:
-            return []
-        answers = generate_responses(model, self.tokenizer, questions, self.arguments.sample_tokens)
-        return [
-            f"{q[0]['content']} → {a.text}{'' if a.stopped else ' …'}" for q, a in zip(questions, answers, strict=True)
-        ]
 
 
 def prepare_base(arguments: InstructArguments, accelerator: Accelerator) -> tuple[str, PreTrainedTokenizerBase]:

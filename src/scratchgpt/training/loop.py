@@ -42,7 +42,7 @@ from .meters import Meter, flops_per_token, measure_roof, peak_memory_mb, plot_m
 from .optimizers import EMA, build_optimizers, gathered
 from .resuming import RunState, find_checkpoint, model_writer
 from .schedules import check_schedule, learning_rate
-from .tasks.language_modelling import Evaluation, Task, row_length
+from .tasks.base import Evaluation, Task, row_length
 
 if TYPE_CHECKING:
     from peft import PeftModel  # heavy to import, and only adapters need it

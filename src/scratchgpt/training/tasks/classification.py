@@ -1,4 +1,4 @@
-"""Training a classifier on the shared loop: rows of unequal length, and the task that reads them.
+"""Classification: rows of unequal length, and the task that reads them.
 
 Texts of a batch are padded to its longest, so batches are made of texts of like length. For each epoch the rows are
 permuted, the permutation is cut into stretches of `BUCKET_BATCHES` global batches, each stretch is sorted by length

@@ -1,13 +1,8 @@
-"""What a model is trained for: the rows it reads, its loss, and how one sees how well it does.
-
-The loop knows steps, processes and checkpoints; a task knows what a batch means. `LanguageModelling` serves
-pretraining and instruction tuning; a recipe of another kind brings a class of its own with the same five names.
-"""
+"""Language modelling: the next token, in pretraining and, on rows of chats, in instruction tuning."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -16,46 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from ...data.packing import IGNORE_INDEX, Batch, CountedRows, Rows
 from ...evaluation.language_modelling import LanguageModelResult, evaluate_language_model, token_byte_counts
 from ..arguments import TrainingArguments
-
-
-class Evaluation(Protocol):
-    """What an evaluation found."""
-
-    loss: float
-    """Decides which checkpoint is the best: lower is better."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Every figure with the counts it was computed on, for metrics.jsonl and results.json."""
-        ...
-
-    def summary(self) -> str:
-        """The figures that one wants to see pass by, in a line."""
-        ...
-
-
-class Task(Protocol):
-    """What the loop asks of a task. `batch` is on the device of this process."""
-
-    train_rows: Rows
-
-    def num_targets(self, batch: Batch) -> torch.Tensor:
-        """How many losses the batch has, as a tensor without dimensions."""
-        ...
-
-    def loss(self, model: nn.Module, batch: Batch, num_targets: torch.Tensor) -> torch.Tensor:
-        """The sum of the batch's losses divided by `num_targets`, which counts those of the whole global batch.
-
-        This, with the model's forward pass in it, is what torch.compile compiles.
-        """
-        ...
-
-    def evaluate(self, model: nn.Module, accelerator: Accelerator) -> Evaluation:
-        """Evaluates; every process calls it, each gets the result for all of the validation data."""
-        ...
-
-    def samples(self, model: Any) -> list[str]:
-        """What the model writes now; empty for a task that writes nothing."""
-        ...
+from .base import row_length
 
 
 @dataclass
@@ -102,8 +58,3 @@ class LanguageModelling:
             )
             texts.append(self.tokenizer.decode(ids[0], skip_special_tokens=True))
         return texts
-
-
-def row_length(rows: Rows) -> int:
-    """Tokens in a row, padding included."""
-    return rows.batch(np.zeros(1, dtype=np.int64))["input_ids"].shape[1]
