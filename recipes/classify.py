@@ -22,8 +22,8 @@ import scratchgpt  # noqa: F401 - registers the classes
 from scratchgpt.arguments import option, parse_arguments
 from scratchgpt.data.labelled_texts import LabelledTexts, read_labelled, read_rows
 from scratchgpt.data.text import not_utf8, open_text, suffix_of
+from scratchgpt.data.text_rows import TextRows
 from scratchgpt.evaluation.classification import measure, predict
-from scratchgpt.training.tasks.classification import TextRows
 
 
 @dataclass

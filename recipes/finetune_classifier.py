@@ -46,22 +46,22 @@ from scratchgpt.data.labelled_texts import (
     split_rows,
 )
 from scratchgpt.data.packing import PackedRows
+from scratchgpt.data.text_rows import TextRows
+from scratchgpt.evaluation.baselines import linear_baseline, majority_baseline
 from scratchgpt.evaluation.classification import (
     ClassificationResult,
-    linear_baseline,
-    majority_baseline,
     measure,
     model_card,
-    plot_result,
     predict,
     results_table,
 )
+from scratchgpt.evaluation.plots import plot_classification
 from scratchgpt.hub.model_directory import save_model
 from scratchgpt.training.arguments import TrainingArguments
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
 from scratchgpt.training.meters import peak_memory_mb
-from scratchgpt.training.tasks.classification import TextClassification, TextRows, balanced_weights, freeze
+from scratchgpt.training.tasks.classification import TextClassification, balanced_weights, freeze
 from scratchgpt.training.tasks.language_modelling import LanguageModelling
 
 
@@ -290,7 +290,7 @@ def main(argv: list[str] | None = None) -> None:
         "peak_memory_mb": round(peak_memory_mb(accelerator.device)),
     }
     (output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    plot_result(logits, rows[name].labels, names, output_dir)
+    plot_classification(logits, rows[name].labels, names, output_dir)
     print(results_table(results))
     for folder in ("final", "merged"):
         if (output_dir / folder).is_dir():

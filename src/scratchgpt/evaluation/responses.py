@@ -9,7 +9,6 @@ ROUGE-L (Lin 2004) is the F-measure of the longest common subsequence of words, 
 """
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from ..data.chat import Message, render_chats, stop_token_id
+from .statistics import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ResponseScores:
     exact_stop_rate: float
     """Share of answers that ended with the stop token."""
     exact_stop_interval: tuple[float, float]
-    """95 % confidence interval of the rate (Wilson 1927)."""
+    """95 % confidence interval of the rate."""
     mean_tokens: float
     num_responses: int
 
@@ -157,14 +157,6 @@ def score_responses(responses: Sequence[Response], references: Sequence[str]) ->
         mean_tokens=sum(len(response.token_ids) for response in responses) / count,
         num_responses=count,
     )
-
-
-def wilson_interval(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """The confidence interval of a rate; by default 95 %."""
-    rate, spread = successes / count, z * z / count
-    middle = (rate + spread / 2) / (1 + spread)
-    half = z * math.sqrt(rate * (1 - rate) / count + spread / (4 * count)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def write_responses(
