@@ -24,15 +24,8 @@ from datasets import ClassLabel, DatasetDict, Features, Value
 from tqdm import tqdm
 
 from scratchgpt.arguments import parse_arguments
-from scratchgpt.data.builder import (
-    BuilderArguments,
-    Built,
-    check_arguments,
-    check_fractions,
-    draw,
-    finish,
-    make_dataset,
-)
+from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
+from scratchgpt.data.splits import check_fractions, draw
 
 if __package__:
     from .docstrings import Entry, read_library, read_topics

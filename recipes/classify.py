@@ -20,8 +20,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import scratchgpt  # noqa: F401 - registers the classes
 from scratchgpt.arguments import option, parse_arguments
-from scratchgpt.data.labelled_texts import LabelledTexts, read_labelled, read_rows
-from scratchgpt.data.text import not_utf8, open_text, suffix_of
+from scratchgpt.data.files import open_text, read_rows, suffix_of
+from scratchgpt.data.labelled_texts import LabelledTexts, read_labelled
 from scratchgpt.data.text_rows import TextRows
 from scratchgpt.evaluation.classification import measure, predict
 
@@ -61,11 +61,8 @@ def read_file(arguments: ClassifyArguments, names: list[str]) -> LabelledTexts:
         return read_labelled(file, "", arguments.text_column, arguments.label_column, names)
     texts = []
     if suffix_of(file) == ".txt":
-        try:
-            with open_text(file) as lines:
-                texts = [line.rstrip("\n") for line in lines]
-        except UnicodeDecodeError as error:
-            raise not_utf8(file, error) from error
+        with open_text(file) as lines:
+            texts = [line.rstrip("\n") for line in lines]
     else:
         for row in read_rows(file):
             if arguments.text_column not in row:

@@ -35,7 +35,6 @@ from scratchgpt.adapters import (
     merge_adapter,
 )
 from scratchgpt.arguments import option, parse_arguments
-from scratchgpt.data.builder import check_fractions
 from scratchgpt.data.corpus import tokenize_corpus
 from scratchgpt.data.labelled_texts import (
     LabelledTexts,
@@ -46,6 +45,7 @@ from scratchgpt.data.labelled_texts import (
     split_rows,
 )
 from scratchgpt.data.packing import PackedRows
+from scratchgpt.data.splits import check_fractions
 from scratchgpt.data.text_rows import TextRows
 from scratchgpt.evaluation.baselines import linear_baseline, majority_baseline
 from scratchgpt.evaluation.classification import (

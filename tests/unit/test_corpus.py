@@ -159,7 +159,7 @@ def test_errors_name_the_remedy_and_leave_nothing(
     monkeypatch.setattr(corpus_module, "CHUNK", 20)
     with pytest.raises(ValueError, match="document 40 is not valid Unicode"):  # from a worker
         make(["some text"] * 40 + ["\ud800"])
-    with pytest.raises(ValueError, match="neither a file or folder here nor"):
+    with pytest.raises(ValueError, match="neither a file or saved data set here nor"):
         make(tmp_path / "nothing")
     with pytest.raises(ValueError, match="does not exist: give the directory of a saved tokenizer"):
         make(TEXTS, tmp_path)
