@@ -4,9 +4,10 @@
     python recipes/classify.py --model runs/reviews/final --data new.csv --text_column review --output labels.csv
     python recipes/classify.py --model runs/reviews/final --data held_out.tsv --label_column stars --output out.jsonl
 
-A .txt has a text a line; .csv, .tsv (with a header), .jsonl and .parquet have columns. Every text gets a line with
-its label, the label's probability and those of all labels, in the order of the file, as .jsonl, .csv or .tsv. Longer
-texts than the model reads are cut, with a warning that counts them. With `--label_column` the answers are measured.
+A .txt has a text a line; .csv, .tsv (with a header), .json, .jsonl and .parquet have columns. Every text gets a line
+with its label, the label's probability and those of all labels, in the order of the file, as .jsonl, .csv or .tsv.
+Longer texts than the model reads are cut, with a warning that counts them. With `--label_column` the answers are
+measured.
 """
 
 import csv
@@ -29,7 +30,7 @@ from scratchgpt.evaluation.classification import measure, predict
 @dataclass
 class ClassifyArguments:
     model: str = option("", "Directory or Hub name of a classifier.")
-    data: str = option("", "File of texts: .txt, .csv, .tsv, .jsonl or .parquet.")
+    data: str = option("", "File of texts: .txt, .csv, .tsv, .json, .jsonl or .parquet.")
     output: str = option("", "File to write: .jsonl, .csv or .tsv.")
     text_column: str = option("text", "Column that holds the text, where the file has columns.")
     label_column: str | None = option(None, "Column of the true labels, if the answers are to be measured.")
@@ -56,7 +57,7 @@ def read_file(arguments: ClassifyArguments, names: list[str]) -> LabelledTexts:
     """
     file = Path(arguments.data)
     if not file.is_file():
-        raise ValueError(f"{file} is no file: give a .txt, .csv, .tsv, .jsonl or .parquet")
+        raise ValueError(f"{file} is no file: give a .txt, .csv, .tsv, .json, .jsonl or .parquet")
     if arguments.label_column is not None:
         return read_labelled(file, "", arguments.text_column, arguments.label_column, names)
     texts = []

@@ -1,4 +1,4 @@
-"""training/adapters.py: adapters beside a base that does not change, and on no other one."""
+"""adapters.py: adapters beside a base that does not change, and on no other one."""
 
 import json
 from pathlib import Path
