@@ -97,7 +97,7 @@ def figures(
     models: dict[str, list[dict[str, Any]]], baselines: dict[str, list[dict[str, Any]]], seconds: list[float]
 ) -> list[dict[str, Any]]:
     """Means over the seeds, with their intervals, of models (results.json) and baselines (their part of it)."""
-    from scratchgpt.evaluation.classification import mean_interval
+    from scratchgpt.evaluation.statistics import mean_interval
 
     found: list[dict[str, Any]] = []
     tested = baselines | {name: [each["test"] for each in results] for name, results in models.items()}

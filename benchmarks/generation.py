@@ -25,7 +25,7 @@ from transformers import CompileConfig, GPT2Config, GPT2LMHeadModel, StaticCache
 
 from records import RESULTS, append, machine
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
-from scratchgpt.generation import compiled_decoding, prepare_for_decoding
+from scratchgpt.inference.decoding import compiled_decoding, prepare_for_decoding
 from scratchgpt.modeling_scratchgpt import CACHE
 from scratchgpt.performance import set_matmul_precision
 

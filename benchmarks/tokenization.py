@@ -31,7 +31,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from records import RESULTS, SHARED_DATA, append, machine
 from scratchgpt.data.text import read_texts
-from scratchgpt.tokenizers import GPT2_PATTERN, BPETokenizer, from_json, to_rust
+from scratchgpt.tokenizers import GPT2_PATTERN, BPETokenizer, from_json, to_json, to_rust
 from scratchgpt.tokenizers.base import count_pieces
 
 VOCAB_SIZE = 8192
@@ -127,7 +127,7 @@ def time_encoding(texts: list[str], rounds: int, trained: dict[str, Any]) -> dic
     Raises:
         ValueError: where candidates with the same vocabulary do not give the same ids.
     """
-    content = trained["scratchgpt"].to_json()
+    content = to_json(trained["scratchgpt"])
     ranks = trained["scratchgpt"].vocabulary
     tik = tiktoken.Encoding("scratchgpt", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={})
     names = ["tokenizers", "scratchgpt, cold", "scratchgpt, warm", "tiktoken", "rustbpe", "sentencepiece"]

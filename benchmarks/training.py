@@ -123,7 +123,7 @@ def run_loop(model: Any, rows: Any, case: Case, before_step: Callable[[], None])
 
     from scratchgpt.training.arguments import TrainingArguments
     from scratchgpt.training.loop import build_accelerator, train
-    from scratchgpt.training.tasks import LanguageModelling
+    from scratchgpt.training.tasks.language_modelling import LanguageModelling
 
     class PacedRows:
         """The rows, which the loop asks for once in each step."""

@@ -66,8 +66,8 @@ def measure(
     import peft  # noqa: F401  # its libraries are no part of the measurement, nor are the optimizer's
     import torch
 
+    from scratchgpt.adapters import AdapterArguments, add_adapter, load_base
     from scratchgpt.performance import configure_process
-    from scratchgpt.training.adapters import AdapterArguments, add_adapter, load_base
     from scratchgpt.training.optimizers import build_optimizers
 
     if tuning == "qlora":

@@ -17,7 +17,7 @@ from typing import Any
 from scratchgpt.arguments import parse_arguments
 from scratchgpt.data.builder import Built, check_arguments, finish
 from scratchgpt.data.chat_builder import ChatBuilderArguments, build_chats, describe_left_out
-from scratchgpt.data.chat_sources import read_source
+from scratchgpt.data.files import read_source
 
 HUB_NAME = "databricks/databricks-dolly-15k"
 

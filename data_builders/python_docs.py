@@ -10,7 +10,7 @@ that `datasets.load_from_disk` loads:
     chat/             {"messages", "source"}        questions about modules, classes and functions, and their answers
     classification/   {"text", "label", "source"}   a description, and the area of the library that it comes from
 
-Reading (`scratchgpt.data.docstrings`) runs nothing of the library; the same Python, arguments and seed give the same
+Reading (`docstrings.py`) runs nothing of the library; the same Python, arguments and seed give the same
 bytes. A module or chapter is on one side of the split with everything that was made of it, in all three data sets.
 """
 
@@ -24,16 +24,13 @@ from datasets import ClassLabel, DatasetDict, Features, Value
 from tqdm import tqdm
 
 from scratchgpt.arguments import parse_arguments
-from scratchgpt.data.builder import (
-    BuilderArguments,
-    Built,
-    check_arguments,
-    check_fractions,
-    draw,
-    finish,
-    make_dataset,
-)
-from scratchgpt.data.docstrings import Entry, read_library, read_topics
+from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
+from scratchgpt.data.splits import check_fractions, draw
+
+if __package__:
+    from .docstrings import Entry, read_library, read_topics
+else:  # run as a script
+    from docstrings import Entry, read_library, read_topics
 
 # The chapters of the Library Reference, those with little text joined to their neighbours. A submodule belongs where
 # its package does unless it is named itself. What is named nowhere has no area: builtins and packaging are about

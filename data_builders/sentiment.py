@@ -23,16 +23,8 @@ from typing import Literal
 from datasets import Features, Value
 
 from scratchgpt.arguments import parse_arguments
-from scratchgpt.data.builder import (
-    BuilderArguments,
-    Built,
-    check_arguments,
-    check_fractions,
-    draw,
-    finish,
-    make_dataset,
-)
-from scratchgpt.data.classification import (
+from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
+from scratchgpt.data.labelled_texts import (
     LabelledTexts,
     balance,
     check_classes,
@@ -43,6 +35,7 @@ from scratchgpt.data.classification import (
     split_key,
     split_rows,
 )
+from scratchgpt.data.splits import check_fractions, draw
 from scratchgpt.data.text import read_texts
 
 NAMES = ["negative", "positive"]

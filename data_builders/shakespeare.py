@@ -16,7 +16,8 @@ from pathlib import Path
 from datasets import Features, Value, load_dataset
 
 from scratchgpt.arguments import parse_arguments
-from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, check_fractions, finish, make_dataset
+from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
+from scratchgpt.data.splits import check_fractions
 
 HUB_NAME = "karpathy/tiny_shakespeare"
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"

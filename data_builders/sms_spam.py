@@ -18,8 +18,9 @@ from pathlib import Path
 from datasets import Features, Value
 
 from scratchgpt.arguments import parse_arguments
-from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, check_fractions, finish, make_dataset
-from scratchgpt.data.classification import (
+from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
+from scratchgpt.data.files import open_text
+from scratchgpt.data.labelled_texts import (
     LabelledTexts,
     balance,
     check_classes,
@@ -29,7 +30,7 @@ from scratchgpt.data.classification import (
     read_labelled,
     split_rows,
 )
-from scratchgpt.data.text import not_utf8, open_text
+from scratchgpt.data.splits import check_fractions
 
 HUB = "ucirvine/sms_spam"
 NAMES = ["ham", "spam"]
@@ -56,16 +57,13 @@ def read_messages(source: str | None) -> LabelledTexts:
     if not file.is_file():
         raise ValueError(f"{file} is no file: give the SMS Spam Collection as --source")
     texts, labels = [], []
-    try:
-        with open_text(file) as lines:
-            for number, line in enumerate(lines, start=1):
-                label, tab, text = line.rstrip("\n").partition("\t")
-                if label not in NAMES or not tab or not text.strip():
-                    raise ValueError(f"{file}, line {number}: not `ham` or `spam`, a tab and a text: {line[:60]!r}")
-                texts.append(text.strip())
-                labels.append(NAMES.index(label))
-    except UnicodeDecodeError as error:
-        raise not_utf8(file, error) from error
+    with open_text(file) as lines:
+        for number, line in enumerate(lines, start=1):
+            label, tab, text = line.rstrip("\n").partition("\t")
+            if label not in NAMES or not tab or not text.strip():
+                raise ValueError(f"{file}, line {number}: not `ham` or `spam`, a tab and a text: {line[:60]!r}")
+            texts.append(text.strip())
+            labels.append(NAMES.index(label))
     return LabelledTexts(texts, labels, NAMES)
 
 

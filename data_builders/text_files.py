@@ -30,15 +30,8 @@ from datasketch import MinHash, MinHashLSH
 from tqdm import tqdm
 
 from scratchgpt.arguments import parse_arguments
-from scratchgpt.data.builder import (
-    BuilderArguments,
-    Built,
-    check_arguments,
-    check_fractions,
-    draw,
-    finish,
-    make_dataset,
-)
+from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
+from scratchgpt.data.splits import check_fractions, draw
 from scratchgpt.data.text import read_texts
 
 WHOLE = (".txt", ".txt.gz", ".txt.zst", ".md")

@@ -21,10 +21,9 @@ from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
 
 import scratchgpt  # noqa: F401 - registers the classes
-from scratchgpt.arguments import parse_arguments
-from scratchgpt.chat import Answer, ChatSession, Sampling
-from scratchgpt.generation import load_for_decoding
-from scratchgpt.training.arguments import option
+from scratchgpt.arguments import option, parse_arguments
+from scratchgpt.inference.chat import Answer, ChatSession, Sampling
+from scratchgpt.inference.decoding import load_for_decoding
 
 EXIT_CTRL_C = 130  # as shells have it
 HELP = "/reset forgets what was said; /save FILE appends the conversation to FILE (chat.jsonl); /quit or Ctrl-D leaves"

@@ -4,9 +4,10 @@
     python recipes/classify.py --model runs/reviews/final --data new.csv --text_column review --output labels.csv
     python recipes/classify.py --model runs/reviews/final --data held_out.tsv --label_column stars --output out.jsonl
 
-A .txt has a text a line; .csv, .tsv (with a header), .jsonl and .parquet have columns. Every text gets a line with
-its label, the label's probability and those of all labels, in the order of the file, as .jsonl, .csv or .tsv. Longer
-texts than the model reads are cut, with a warning that counts them. With `--label_column` the answers are measured.
+A .txt has a text a line; .csv, .tsv (with a header), .json, .jsonl and .parquet have columns. Every text gets a line
+with its label, the label's probability and those of all labels, in the order of the file, as .jsonl, .csv or .tsv.
+Longer texts than the model reads are cut, with a warning that counts them. With `--label_column` the answers are
+measured.
 """
 
 import csv
@@ -19,18 +20,17 @@ from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import scratchgpt  # noqa: F401 - registers the classes
-from scratchgpt.arguments import parse_arguments
-from scratchgpt.data.classification import LabelledTexts, read_labelled, read_rows
-from scratchgpt.data.text import not_utf8, open_text, suffix_of
+from scratchgpt.arguments import option, parse_arguments
+from scratchgpt.data.files import open_text, read_rows, suffix_of
+from scratchgpt.data.labelled_texts import LabelledTexts, read_labelled
+from scratchgpt.data.text_rows import TextRows
 from scratchgpt.evaluation.classification import measure, predict
-from scratchgpt.training.arguments import option
-from scratchgpt.training.classification import TextRows
 
 
 @dataclass
 class ClassifyArguments:
     model: str = option("", "Directory or Hub name of a classifier.")
-    data: str = option("", "File of texts: .txt, .csv, .tsv, .jsonl or .parquet.")
+    data: str = option("", "File of texts: .txt, .csv, .tsv, .json, .jsonl or .parquet.")
     output: str = option("", "File to write: .jsonl, .csv or .tsv.")
     text_column: str = option("text", "Column that holds the text, where the file has columns.")
     label_column: str | None = option(None, "Column of the true labels, if the answers are to be measured.")
@@ -57,16 +57,13 @@ def read_file(arguments: ClassifyArguments, names: list[str]) -> LabelledTexts:
     """
     file = Path(arguments.data)
     if not file.is_file():
-        raise ValueError(f"{file} is no file: give a .txt, .csv, .tsv, .jsonl or .parquet")
+        raise ValueError(f"{file} is no file: give a .txt, .csv, .tsv, .json, .jsonl or .parquet")
     if arguments.label_column is not None:
         return read_labelled(file, "", arguments.text_column, arguments.label_column, names)
     texts = []
     if suffix_of(file) == ".txt":
-        try:
-            with open_text(file) as lines:
-                texts = [line.rstrip("\n") for line in lines]
-        except UnicodeDecodeError as error:
-            raise not_utf8(file, error) from error
+        with open_text(file) as lines:
+            texts = [line.rstrip("\n") for line in lines]
     else:
         for row in read_rows(file):
             if arguments.text_column not in row:

@@ -18,20 +18,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from scratchgpt import ScratchGPTForCausalLM
-from scratchgpt.arguments import parse_arguments
-from scratchgpt.export import (
-    check_same_logits,
-    complete_config,
-    first_tokens,
-    logits_of,
-    sample_ids,
-    to_llama,
-    to_qwen3,
-)
-from scratchgpt.gpt2 import to_gpt2
-from scratchgpt.hub import check_tokenizer
-from scratchgpt.staging import check_output, staged_directory
-from scratchgpt.training.arguments import option
+from scratchgpt.arguments import option, parse_arguments
+from scratchgpt.hub.model_directory import check_tokenizer
+from scratchgpt.hub.staging import check_output, staged_directory
+from scratchgpt.interop import to_gpt2, to_llama, to_qwen3
+from scratchgpt.interop.checks import check_same_logits, logits_of, sample_ids
+from scratchgpt.interop.exported_files import complete_config, first_tokens
 
 TARGETS = {"gpt2": to_gpt2, "qwen3": to_qwen3, "llama": to_llama}
 

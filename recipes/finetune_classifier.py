@@ -27,9 +27,16 @@ from accelerate.utils import set_seed
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from scratchgpt import ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
-from scratchgpt.arguments import parse_arguments
-from scratchgpt.data.builder import check_fractions
-from scratchgpt.data.classification import (
+from scratchgpt.adapters import (
+    AdapterArguments,
+    add_adapter,
+    describe_parameters,
+    load_adapter,
+    merge_adapter,
+)
+from scratchgpt.arguments import option, parse_arguments
+from scratchgpt.data.corpus import tokenize_corpus
+from scratchgpt.data.labelled_texts import (
     LabelledTexts,
     check_classes,
     deduplicate,
@@ -37,32 +44,25 @@ from scratchgpt.data.classification import (
     read_labelled,
     split_rows,
 )
-from scratchgpt.data.corpus import tokenize_corpus
 from scratchgpt.data.packing import PackedRows
+from scratchgpt.data.splits import check_fractions
+from scratchgpt.data.text_rows import TextRows
+from scratchgpt.evaluation.baselines import linear_baseline, majority_baseline
 from scratchgpt.evaluation.classification import (
     ClassificationResult,
-    linear_baseline,
-    majority_baseline,
     measure,
     model_card,
-    plot_result,
     predict,
     results_table,
 )
-from scratchgpt.hub import save_model
-from scratchgpt.training.adapters import (
-    AdapterArguments,
-    add_adapter,
-    describe_parameters,
-    load_adapter,
-    merge_adapter,
-)
-from scratchgpt.training.arguments import TrainingArguments, option
-from scratchgpt.training.classification import TextClassification, TextRows, balanced_weights, freeze
+from scratchgpt.evaluation.plots import plot_classification
+from scratchgpt.hub.model_directory import save_model
+from scratchgpt.training.arguments import TrainingArguments
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
 from scratchgpt.training.meters import peak_memory_mb
-from scratchgpt.training.tasks import LanguageModelling
+from scratchgpt.training.tasks.classification import TextClassification, balanced_weights, freeze
+from scratchgpt.training.tasks.language_modelling import LanguageModelling
 
 
 @dataclass
@@ -290,7 +290,7 @@ def main(argv: list[str] | None = None) -> None:
         "peak_memory_mb": round(peak_memory_mb(accelerator.device)),
     }
     (output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    plot_result(logits, rows[name].labels, names, output_dir)
+    plot_classification(logits, rows[name].labels, names, output_dir)
     print(results_table(results))
     for folder in ("final", "merged"):
         if (output_dir / folder).is_dir():

@@ -30,7 +30,14 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from scratchgpt.arguments import parse_arguments
+from scratchgpt.adapters import (
+    AdapterArguments,
+    add_adapter,
+    describe_parameters,
+    load_adapter,
+    load_base,
+)
+from scratchgpt.arguments import option, parse_arguments
 from scratchgpt.data.chat import PLAIN_TEMPLATE, Message, render_chat, render_chats, stop_token_id
 from scratchgpt.data.chat_rows import ChatRows
 from scratchgpt.data.chat_sources import describe, read_chats
@@ -40,19 +47,12 @@ from scratchgpt.evaluation.responses import (
     score_responses,
     write_responses,
 )
-from scratchgpt.hub import save_model
+from scratchgpt.hub.model_directory import save_model
 from scratchgpt.tokenization_scratchgpt import CHAT_TEMPLATE, END_OF_TURN, PAD, ROLES
-from scratchgpt.training.adapters import (
-    AdapterArguments,
-    add_adapter,
-    describe_parameters,
-    load_adapter,
-    load_base,
-)
-from scratchgpt.training.arguments import TrainingArguments, option
+from scratchgpt.training.arguments import TrainingArguments
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
-from scratchgpt.training.tasks import LanguageModelling
+from scratchgpt.training.tasks.instruction import InstructionTuning
 
 
 @dataclass
@@ -81,21 +81,6 @@ class InstructArguments(AdapterArguments, TrainingArguments):
         for name in ("model_name_or_path", "data"):
             if not getattr(self, name):
                 raise ValueError(f"--{name} is missing: {self.__dataclass_fields__[name].metadata['help']}")
-
-
-@dataclass
-class InstructionTuning(LanguageModelling):
-    """Language modelling on chat rows; the samples are answers."""
-
-    def samples(self, model: Any) -> list[str]:
-        """Greedy answers to `sample_prompts`."""
-        questions: list[list[Message]] = [[{"role": "user", "content": p}] for p in self.arguments.sample_prompts]
-        if not questions:
-            return []
-        answers = generate_responses(model, self.tokenizer, questions, self.arguments.sample_tokens)
-        return [
-            f"{q[0]['content']} → {a.text}{'' if a.stopped else ' …'}" for q, a in zip(questions, answers, strict=True)
-        ]
 
 
 def prepare_base(arguments: InstructArguments, accelerator: Accelerator) -> tuple[str, PreTrainedTokenizerBase]:

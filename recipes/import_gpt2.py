@@ -5,10 +5,10 @@
     python recipes/import_gpt2.py --model_name_or_path out/ckpt.pt --tokenizer gpt2 --output_dir runs/nano    # nanoGPT
     python recipes/import_gpt2.py --model_name_or_path model.pt --num_attention_heads 6 --tokenizer none …    # minGPT
 
-Reads what `scratchgpt.gpt2_files` lists. GPT-2's ids stay as they are; the tokenizer gets a real pad token and the
-tokens of the chat template after them, and the model an embedding for each, the mean of all others. The directory then
-goes on in every recipe by `--model_name_or_path` and `--tokenizer`. It is written only if the logits of a sentence are
-those that transformers computes from the same checkpoint.
+Reads what `scratchgpt.interop.gpt2_files` lists. GPT-2's ids stay as they are; the tokenizer gets a real pad token and
+the tokens of the chat template after them, and the model an embedding for each, the mean of all others. The directory
+then goes on in every recipe by `--model_name_or_path` and `--tokenizer`. It is written only if the logits of a
+sentence are those that transformers computes from the same checkpoint.
 """
 
 import json
@@ -20,14 +20,13 @@ import torch
 from transformers import AutoTokenizer
 
 from scratchgpt import ScratchGPTForCausalLM, ScratchGPTTokenizer
-from scratchgpt.arguments import parse_arguments
-from scratchgpt.export import check_same_logits, logits_of, sample_ids
-from scratchgpt.gpt2 import from_gpt2, reference_model
-from scratchgpt.gpt2_files import GPT2Checkpoint, find_files, open_checkpoint
-from scratchgpt.hub import check_tokenizer
-from scratchgpt.staging import check_output, staged_directory
+from scratchgpt.arguments import option, parse_arguments
+from scratchgpt.hub.model_directory import check_tokenizer
+from scratchgpt.hub.staging import check_output, staged_directory
+from scratchgpt.interop.checks import check_same_logits, logits_of, sample_ids
+from scratchgpt.interop.gpt2 import from_gpt2, reference_model
+from scratchgpt.interop.gpt2_files import GPT2Checkpoint, find_files, open_checkpoint
 from scratchgpt.tokenization_scratchgpt import CHAT_TEMPLATE, END_OF_TURN, PAD, ROLES
-from scratchgpt.training.arguments import option
 
 
 @dataclass

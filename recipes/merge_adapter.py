@@ -11,12 +11,11 @@ was not trained exactly: a little is lost, as with any other use of it on that b
 from dataclasses import dataclass
 from typing import Any
 
-from scratchgpt.arguments import parse_arguments
+from scratchgpt.adapters import load_adapter, merge_adapter
+from scratchgpt.arguments import option, parse_arguments
 from scratchgpt.data.chat import stop_token_id
-from scratchgpt.hub import save_model
-from scratchgpt.staging import check_output
-from scratchgpt.training.adapters import load_adapter, merge_adapter
-from scratchgpt.training.arguments import option
+from scratchgpt.hub.model_directory import save_model
+from scratchgpt.hub.staging import check_output
 
 
 @dataclass

@@ -23,14 +23,14 @@ from transformers import AutoTokenizer
 from transformers.utils.hub import cached_file
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
-from scratchgpt.arguments import parse_arguments
+from scratchgpt.arguments import option, parse_arguments
 from scratchgpt.data.corpus import describe_source, tokenize_corpus
 from scratchgpt.data.packing import PackedRows, Rows, SlidingWindows, StreamingRows
 from scratchgpt.data.text import read_texts
-from scratchgpt.training.arguments import TrainingArguments, option
+from scratchgpt.training.arguments import TrainingArguments
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
-from scratchgpt.training.tasks import LanguageModelling
+from scratchgpt.training.tasks.language_modelling import LanguageModelling
 
 
 @dataclass

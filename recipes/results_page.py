@@ -15,13 +15,12 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer
 
 import scratchgpt  # noqa: F401 - registers the classes
-from scratchgpt.arguments import parse_arguments
+from scratchgpt.arguments import option, parse_arguments
 from scratchgpt.data.corpus import tokenize_corpus
 from scratchgpt.data.text import read_texts
 from scratchgpt.evaluation.baselines import compressed_bits_per_byte, unigram_bits_per_byte
 from scratchgpt.evaluation.language_modelling import token_byte_counts
 from scratchgpt.evaluation.leakage import ngram_overlap
-from scratchgpt.training.arguments import option
 from scratchgpt.training.meters import read_metrics
 
 

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from scratchgpt.arguments import parse_arguments
 from scratchgpt.data.text import read_texts
-from scratchgpt.staging import check_output, staged_directory
+from scratchgpt.hub.staging import check_output, staged_directory
 from scratchgpt.tokenizers import (
     GPT2_PATTERN,
     GPT4_PATTERN,

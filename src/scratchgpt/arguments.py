@@ -1,8 +1,8 @@
-"""Recipe arguments: a dataclass, from a YAML file and the command line, the command line winning."""
+"""What all recipes share: dataclass arguments from a YAML file and the command line, the command line winning."""
 
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import field, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -10,6 +10,13 @@ import yaml
 from transformers import HfArgumentParser
 
 Arguments = TypeVar("Arguments")
+
+
+def option(default: Any, help: str) -> Any:
+    """A dataclass field with a default and the help text of `--help`."""
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"help": help})
+    return field(default=default, metadata={"help": help})
 
 
 def parse_arguments(kind: type[Arguments], argv: Sequence[str] | None = None) -> Arguments:

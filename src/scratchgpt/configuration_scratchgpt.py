@@ -175,7 +175,7 @@ class ScratchGPTConfig(PreTrainedConfig):
     """Id that fills batches. The models never look at it: they look at the attention mask."""
 
     imported_gpt2: dict | None = None
-    """For a model imported from GPT-2: what its configuration was, for the way back (`scratchgpt.gpt2`)."""
+    """For a model imported from GPT-2: what its configuration was, for the way back (`scratchgpt.interop`)."""
 
     def __post_init__(self, **kwargs: Any) -> None:
         # Aliases first: values derived below must see them.

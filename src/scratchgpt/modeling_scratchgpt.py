@@ -19,7 +19,6 @@ Shapes are written at the end of a tensor's name:
 
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from inspect import signature
 from typing import Any
 
@@ -582,26 +581,6 @@ class ScratchGPTForCausalLM(ScratchGPTPreTrainedModel, GenerationMixin):
             attentions=outputs.attentions,
             **{CACHE: outputs.get(CACHE)},
         )
-
-    # Conversions are the package's; where it is not installed, the model works without them. Imported by name, since
-    # loading from the Hub would take an import statement for a requirement.
-
-    @classmethod
-    def from_gpt2(cls, source, vocab_size: int | None = None, **options) -> "ScratchGPTForCausalLM":
-        """The model with GPT-2's weights, from the Hub, a folder, a file or a model: `scratchgpt.gpt2.from_gpt2`."""
-        return import_module("scratchgpt.gpt2").from_gpt2(source, vocab_size, **options)
-
-    def to_gpt2(self) -> PreTrainedModel:
-        """The same model as a `GPT2LMHeadModel`: `scratchgpt.gpt2.to_gpt2`."""
-        return import_module("scratchgpt.gpt2").to_gpt2(self)
-
-    def to_qwen3(self) -> PreTrainedModel:
-        """The same model as a `Qwen3ForCausalLM`: `scratchgpt.export.to_qwen3`."""
-        return import_module("scratchgpt.export").to_qwen3(self)
-
-    def to_llama(self) -> PreTrainedModel:
-        """The same model as a `LlamaForCausalLM`: `scratchgpt.export.to_llama`."""
-        return import_module("scratchgpt.export").to_llama(self)
 
 
 def select_positions(hidden_BTD: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:

@@ -18,21 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import nn
-from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from .attention import blockwise_attention_forward
 
 # From glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 # Relative error of an fp32 product of size 512 is 3e-7; in TF32 it is 3e-4, in bf16 2e-3.
 FP32_TOLERANCE = 1e-5
-
-# Tokens in a row up to which blockwise attention keeps its weights for the backward pass.
-KEPT_LENGTH = 256
 
 
 @dataclass(frozen=True)
@@ -134,69 +129,3 @@ def choose_autocast_dtype(device_type: str) -> tuple[torch.dtype | None, str]:
         if found:
             return torch.bfloat16, f"the CPU has {', '.join(sorted(found))}"
     return None, f"no bf16 instructions known of on this {device_type}"
-
-
-def _attend(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    visible: torch.Tensor,
-    scaling: float,
-    dropout: float,
-) -> torch.Tensor:
-    """Plain attention. Scores have the type of the query; inside, softmax computes in fp32."""
-    scores = (query @ key.transpose(2, 3)) * scaling
-    # Not -inf: a row of padding sees nothing, and its softmax would be NaN.
-    weights = scores.where(visible, torch.finfo(scores.dtype).min).softmax(dim=-1)
-    return F.dropout(weights, p=dropout) @ value
-
-
-def blockwise_attention_forward(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **kwargs,
-) -> tuple[torch.Tensor, None]:
-    """Causal attention in four blocks of queries, each with the keys up to its own end only: 5/8 of the products.
-
-    An attention implementation for transformers, meant for training on the CPU under torch.compile, which fuses mask
-    and softmax. Its memory is quadratic in the length, unlike SDPA's, though beyond `KEPT_LENGTH` tokens for one layer
-    at a time. Anything but causal self-attention without a cache goes to SDPA.
-
-    Args:
-        query: [B, H, T, C]. key, value: [B, K, S, C], where K divides H.
-        attention_mask: bool, [B, 1, T, S], true where a query may look, at most causal. None: causal.
-        scaling: factor of the scores, before the softmax. dropout: probability, on the weights.
-
-    Returns:
-        The mixed values [B, T, H, C]; None instead of the weights.
-    """
-    length = query.shape[2]
-    if length == 1 or length != key.shape[2] or not module.is_causal:
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
-        )
-    groups = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    position_T = torch.arange(length, device=query.device)
-    block = max(128, -(-length // 4))
-    mixed = []
-    for start in range(0, length, block):
-        end = min(start + block, length)
-        if attention_mask is None:
-            visible = position_T[start:end, None] >= position_T[:end]
-        else:
-            visible = attention_mask[:, :, start:end, :end]
-        arguments = query[:, :, start:end], key[:, :, :end], value[:, :, :end], visible, scaling
-        drop = dropout if module.training else 0.0
-        # Weights grow with the square of the length: those of long rows would be the largest part of what the backward
-        # pass keeps, and are recomputed there.
-        if length > KEPT_LENGTH:
-            mixed.append(checkpoint(_attend, *arguments, drop, use_reentrant=False))
-        else:
-            mixed.append(_attend(*arguments, drop))
-    return torch.cat(mixed, dim=2).transpose(1, 2), None

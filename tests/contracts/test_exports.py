@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recipes import export_model
 from scratchgpt import ScratchGPTForCausalLM
-from scratchgpt.hub import save_model
+from scratchgpt.hub.model_directory import save_model
 
 TEXT = "To be, or not to be: <|user|>gold<|end|>"
 TARGETS = {"gpt2": {}, "qwen3": {}, "llama": {"qk_norm": False}}

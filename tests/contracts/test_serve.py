@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from scratchgpt import ScratchGPTForCausalLM, ScratchGPTTokenizer
-from scratchgpt.hub import save_model
+from scratchgpt.hub.model_directory import save_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

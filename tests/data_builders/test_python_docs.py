@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_builders import python_docs
+from data_builders.docstrings import clean, read_library
 from data_builders.python_docs import PythonDocsArguments, beyond, details, main, split_modules, summary
-from scratchgpt.data.docstrings import clean, read_library
 
 SPLITS = ["train", "validation", "test"]
 

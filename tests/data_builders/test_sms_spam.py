@@ -7,7 +7,7 @@ import pytest
 from datasets import load_from_disk
 
 from data_builders import sms_spam
-from scratchgpt.data.classification import split_key
+from scratchgpt.data.labelled_texts import split_key
 
 
 def messages(count: int = 200) -> list[str]:

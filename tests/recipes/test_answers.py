@@ -11,13 +11,13 @@ from transformers import AutoTokenizer
 from data_builders import alpaca
 from recipes import finetune_instruct
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTTokenizer
+from scratchgpt.adapters import load_base
 from scratchgpt.data.chat import render_chats, stop_token_id
 from scratchgpt.data.chat_rows import ChatRows
 from scratchgpt.evaluation.language_modelling import evaluate_language_model, token_byte_counts
 from scratchgpt.evaluation.responses import generate_responses, last_questions, score_responses
-from scratchgpt.hub import save_model
+from scratchgpt.hub.model_directory import save_model
 from scratchgpt.tokenizers import BPETokenizer, RegexTokenizer, to_transformers
-from scratchgpt.training.adapters import load_base
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

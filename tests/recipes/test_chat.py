@@ -17,9 +17,9 @@ from transformers import AutoTokenizer
 
 from recipes import chat
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
-from scratchgpt.chat import AnswerStreamer, ChatSession, Sampling
 from scratchgpt.data.chat import render_chat, stop_token_id
-from scratchgpt.hub import save_model
+from scratchgpt.hub.model_directory import save_model
+from scratchgpt.inference.chat import AnswerStreamer, ChatSession, Sampling
 from scratchgpt.tokenizers import BPETokenizer, RegexTokenizer, to_transformers
 
 TEXTS = ["The quick brown fox jumps over the lazy dog.", "Всё течёт 🙂 日本語 café", "To be, or not to be?"]

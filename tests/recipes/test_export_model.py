@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recipes import export_model
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
-from scratchgpt.hub import save_model
+from scratchgpt.hub.model_directory import save_model
+from scratchgpt.interop import to_gpt2, to_llama, to_qwen3
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
 TEXT = "To be, or not to be: <|user|>gold<|end|>"
@@ -74,9 +75,9 @@ def test_same_logits_and_ids(tokenizer, tmp_path, target, overrides, capsys):
 
 
 def test_in_python_it_is_a_copy(tokenizer):
-    for target, way in (("gpt2", "to_gpt2"), ("qwen3", "to_qwen3"), ("llama", "to_llama")):
+    for target, export in (("gpt2", to_gpt2), ("qwen3", to_qwen3), ("llama", to_llama)):
         model = build(tokenizer, target)
-        exported = getattr(model, way)()
+        exported = export(model)
         before = exported.get_input_embeddings().weight.clone()
         with torch.no_grad():
             model.get_input_embeddings().weight.zero_()

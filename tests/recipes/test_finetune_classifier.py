@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, pipeline
 
 from recipes import classify, finetune_classifier
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
-from scratchgpt.hub import save_model
+from scratchgpt.hub.model_directory import save_model
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
 ROOT = Path(__file__).resolve().parents[2]

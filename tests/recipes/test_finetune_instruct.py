@@ -10,11 +10,11 @@ from datasets import Dataset, DatasetDict
 
 from recipes import finetune_instruct, merge_adapter
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTTokenizer
+from scratchgpt.adapters import load_adapter, load_base
 from scratchgpt.data.chat import render_chat
-from scratchgpt.fingerprints import weights_fingerprint
-from scratchgpt.hub import save_model
+from scratchgpt.hub.fingerprints import weights_fingerprint
+from scratchgpt.hub.model_directory import save_model
 from scratchgpt.tokenizers import BPETokenizer, to_rust, to_transformers
-from scratchgpt.training.adapters import load_adapter, load_base
 
 NAMES = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
 CHATS = [

@@ -1,4 +1,4 @@
-"""training/adapters.py: adapters beside a base that does not change, and on no other one."""
+"""adapters.py: adapters beside a base that does not change, and on no other one."""
 
 import json
 from pathlib import Path
@@ -8,10 +8,7 @@ import pytest
 import torch
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTTokenizer
-from scratchgpt.fingerprints import BASE_FILE, tokenizer_fingerprint, weights_fingerprint
-from scratchgpt.hub import load_weights, save_model
-from scratchgpt.tokenizers import BPETokenizer, to_transformers
-from scratchgpt.training.adapters import (
+from scratchgpt.adapters import (
     AdapterArguments,
     add_adapter,
     describe_parameters,
@@ -20,6 +17,9 @@ from scratchgpt.training.adapters import (
     load_base,
     merge_adapter,
 )
+from scratchgpt.hub.fingerprints import BASE_FILE, tokenizer_fingerprint, weights_fingerprint
+from scratchgpt.hub.model_directory import load_weights, save_model
+from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
 TEXT = "What is the sum of two and two? The sum is four."
 

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import scratchgpt
-from scratchgpt.tokenizers import GPT2_PATTERN, GPT4_PATTERN, BPETokenizer, from_json, load, to_rust
+from scratchgpt.tokenizers import GPT2_PATTERN, GPT4_PATTERN, BPETokenizer, from_json, load, to_json, to_rust
 from scratchgpt.tokenizers.base import count_pieces
 from scratchgpt.tokenizers.bpe import learn_merges
-from scratchgpt.tokenizers.export import spell
+from scratchgpt.tokenizers.spelling import spell
 
 TEXTS = [
     "low lower lowest newer newest wide widest, the wind's there; 2026 was 99 % über-naïve 日本語。\n\n  end <|end|>"
@@ -94,9 +94,9 @@ def test_training_depends_neither_on_the_hash_seed_nor_on_the_order_of_texts_nor
     program = (
         "import sys, types; package = sys.modules['scratchgpt'] = types.ModuleType('scratchgpt');"
         "package.__path__ = [sys.argv[1]];"
-        "from scratchgpt.tokenizers import BPETokenizer; assert 'torch' not in sys.modules;"
+        "from scratchgpt.tokenizers import BPETokenizer, to_json; assert 'torch' not in sys.modules;"
         "texts = ['banana bandana cabana', 'anagram ananas', 'abracadabra cab'] * 2;"
-        "print(BPETokenizer.train(texts[:: int(sys.argv[2])], 290).to_json())"
+        "print(to_json(BPETokenizer.train(texts[:: int(sys.argv[2])], 290)))"
     )
     outputs = [
         subprocess.run(
@@ -203,7 +203,7 @@ def test_bytes_that_are_no_text_decode_as_in_rust() -> None:
 
 
 def test_saved_form_loads_again(tokenizer: BPETokenizer, tmp_path: Path) -> None:
-    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+    (tmp_path / "tokenizer.json").write_text(to_json(tokenizer), encoding="utf-8")
     again = load(tmp_path)
     assert isinstance(again, BPETokenizer)
     assert (again.vocabulary, again.merges, again.pattern, again.special_tokens) == (
@@ -225,7 +225,7 @@ def test_saved_form_loads_again(tokenizer: BPETokenizer, tmp_path: Path) -> None
     ],
 )
 def test_other_forms_are_refused(change, message: str) -> None:
-    document = json.loads(BPETokenizer.train(TEXTS, 300).to_json())
+    document = json.loads(to_json(BPETokenizer.train(TEXTS, 300)))
     change(document)
     with pytest.raises(ValueError, match=message):
         from_json(json.dumps(document))

@@ -13,7 +13,7 @@ from tokenizers import normalizers
 
 from scratchgpt.data import corpus as corpus_module
 from scratchgpt.data.corpus import CORPUS_FILE, Corpus, Encoder, tokenize_corpus
-from scratchgpt.tokenizers import BPETokenizer, CharTokenizer, to_rust
+from scratchgpt.tokenizers import BPETokenizer, CharTokenizer, to_json, to_rust
 
 TEXTS = ["One two, one two.\n", "drei vier äöü 日本", "", "spells <|endoftext|> and <|pad|> out", "one"]
 
@@ -26,7 +26,7 @@ def tokenizer() -> BPETokenizer:
 @pytest.fixture(scope="module")
 def tokenizer_dir(tokenizer: BPETokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
-    (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+    (folder / "tokenizer.json").write_text(to_json(tokenizer), encoding="utf-8")
     return folder
 
 
@@ -80,7 +80,7 @@ def test_cache_is_used_until_source_or_tokenizer_change(
 ) -> None:
     cache, other = tmp_path / "cache", tmp_path / "other"
     other.mkdir()
-    (other / "tokenizer.json").write_text(CharTokenizer.train(TEXTS).to_json(), encoding="utf-8")
+    (other / "tokenizer.json").write_text(to_json(CharTokenizer.train(TEXTS)), encoding="utf-8")
     file = tmp_path / "a.jsonl"
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     saved = tmp_path / "saved"
@@ -135,7 +135,7 @@ def test_large_vocabularies_take_four_bytes(tmp_path: Path) -> None:
     characters = [chr(0x4E00 + i) for i in range(20_000)] + [chr(0x20000 + i) for i in range(40_000)]
     characters += [chr(0xAC00 + i) for i in range(10_000)]
     tokenizer = CharTokenizer.train(["".join(characters)], min_frequency=1)
-    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+    (tmp_path / "tokenizer.json").write_text(to_json(tokenizer), encoding="utf-8")
     corpus = tokenize_corpus(["".join(characters[:5]) + "힣"], tmp_path, tmp_path / "cache", progress=False)
     assert corpus.tokens.dtype == np.uint32
     assert corpus.num_tokens == 5 + 3 + 1
@@ -159,7 +159,7 @@ def test_errors_name_the_remedy_and_leave_nothing(
     monkeypatch.setattr(corpus_module, "CHUNK", 20)
     with pytest.raises(ValueError, match="document 40 is not valid Unicode"):  # from a worker
         make(["some text"] * 40 + ["\ud800"])
-    with pytest.raises(ValueError, match="neither a file or folder here nor"):
+    with pytest.raises(ValueError, match="neither a file or saved data set here nor"):
         make(tmp_path / "nothing")
     with pytest.raises(ValueError, match="does not exist: give the directory of a saved tokenizer"):
         make(TEXTS, tmp_path)
@@ -167,7 +167,7 @@ def test_errors_name_the_remedy_and_leave_nothing(
     with pytest.raises(ValueError, match="is not a tokenizer"):
         make(TEXTS, tmp_path)
     plain = BPETokenizer.train(TEXTS, 300, special_tokens=["<|pad|>"])
-    (tmp_path / "tokenizer.json").write_text(plain.to_json(), encoding="utf-8")
+    (tmp_path / "tokenizer.json").write_text(to_json(plain), encoding="utf-8")
     with pytest.raises(ValueError, match=r"no special token '<\|endoftext\|>'"):
         make(TEXTS, tmp_path)
     assert not cache.exists() or list(cache.iterdir()) == []

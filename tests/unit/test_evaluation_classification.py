@@ -1,24 +1,15 @@
-"""The figures of a classifier against scikit-learn's, its intervals against simulation, and the baselines."""
-
-from pathlib import Path
+"""evaluation/classification.py: scikit-learn's numbers, and intervals that simulation gives too."""
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
 from sklearn import metrics
 
-from scratchgpt.data.classification import LabelledTexts
 from scratchgpt.evaluation.classification import (
     calibration_error,
     confusion_matrix,
-    linear_baseline,
-    majority_baseline,
     matthews,
-    mean_interval,
     measure,
-    plot_result,
-    wilson_interval,
 )
 
 
@@ -49,12 +40,6 @@ def test_figures_are_those_of_scikit_learn(names: list[str]) -> None:
         assert 0.05 < high - low < 0.25
 
 
-def test_wilson_is_scipys() -> None:
-    for hits, total in ((0, 10), (5, 10), (10, 10), (818, 828)):
-        expected = binomtest(hits, total).proportion_ci(0.95, method="wilson")
-        assert wilson_interval(hits, total) == pytest.approx((expected.low, expected.high), abs=1e-6)
-
-
 def test_the_bootstrap_of_the_matrix_is_that_of_the_texts() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 200)
@@ -80,35 +65,3 @@ def test_calibration_error_by_hand() -> None:
     probabilities = np.array([[0.95, 0.05], [0.95, 0.05], [0.35, 0.65], [0.35, 0.65]])
     labels = np.array([0, 1, 1, 1])  # bin at 0.95: half right; bin at 0.65: all right
     assert calibration_error(probabilities, labels) == pytest.approx(0.5 * 0.45 + 0.5 * 0.35)
-
-
-def test_interval_of_a_mean() -> None:
-    mean, low, high = mean_interval([1.0, 2.0, 3.0])
-    assert (mean, low, high) == pytest.approx((2.0, 2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
-    with pytest.raises(ValueError, match="two runs or more"):
-        mean_interval([1.0])
-
-
-@pytest.fixture
-def data() -> LabelledTexts:
-    texts = [f"good film number {i}" if i % 3 else f"bad film number {i}" for i in range(60)]
-    return LabelledTexts(texts, [int(text.startswith("good")) for text in texts], ["bad", "good"])
-
-
-@pytest.mark.parametrize("analyzer", ["word", "char_wb"])
-def test_baselines(data: LabelledTexts, analyzer: str) -> None:
-    train, rest = data.select(range(40)), data.select(range(40, 60))
-    majority = majority_baseline(train, rest)
-    assert majority.accuracy == pytest.approx(np.mean(rest.labels))
-    assert majority.mcc == 0
-    linear, strength = linear_baseline(train, rest, rest, analyzer)
-    assert linear.accuracy == 1
-    assert strength == 1  # of equally good ones the most regularised
-
-
-def test_plots(data: LabelledTexts, tmp_path: Path) -> None:
-    for num_labels in (2, 3):
-        names = [f"label {i}" for i in range(num_labels)]
-        plot_result(torch.randn(30, num_labels), np.arange(30) % num_labels, names, tmp_path)
-        for name in ("confusion.png", "roc.png", "calibration.png"):
-            assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")

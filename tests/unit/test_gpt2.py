@@ -14,8 +14,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratchgpt.configuration_scratchgpt import SIZES
-from scratchgpt.gpt2_files import LINEAR, open_checkpoint
-from scratchgpt.tensorflow_checkpoint import read_index
+from scratchgpt.interop import from_gpt2, to_gpt2
+from scratchgpt.interop.gpt2_files import LINEAR, open_checkpoint
+from scratchgpt.interop.tensorflow_checkpoint import read_index
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 TENSORFLOW = Path(__file__).parents[1] / "goldens/tensorflow_gpt2"
@@ -54,7 +55,7 @@ def test_same_numbers_and_the_same_tensors_back(shape, tmp_path):
     for parameter in theirs.parameters():  # biases and norms too, which begin as 0 and 1
         parameter += torch.randn_like(parameter) * 0.02
     theirs.save_pretrained(tmp_path / "theirs")
-    ours = ScratchGPTForCausalLM.from_gpt2(tmp_path / "theirs")
+    ours = from_gpt2(tmp_path / "theirs")
     ours.set_attn_implementation("eager")
     ids = torch.randint(61, (2, 20))
     kwargs = {"output_hidden_states": True, "output_attentions": True}
@@ -69,7 +70,7 @@ def test_same_numbers_and_the_same_tensors_back(shape, tmp_path):
         assert torch.equal(ours.generate(ids[:, :5], **how), theirs.generate(ids[:, :5], **how))
 
     ours.save_pretrained(tmp_path / "ours")
-    ScratchGPTForCausalLM.from_pretrained(tmp_path / "ours").to_gpt2().save_pretrained(tmp_path / "back")
+    to_gpt2(ScratchGPTForCausalLM.from_pretrained(tmp_path / "ours")).save_pretrained(tmp_path / "back")
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("theirs", "back"))
     assert before.keys() == after.keys()
     assert [name for name in before if not torch.equal(before[name], after[name])] == []
@@ -79,18 +80,18 @@ def test_same_numbers_and_the_same_tensors_back(shape, tmp_path):
 
 def test_added_ids_are_the_mean_and_go_again_unless_something_was_trained():
     theirs = build(tie_word_embeddings=False)
-    ours = ScratchGPTForCausalLM.from_gpt2(theirs, vocab_size=66)
+    ours = from_gpt2(theirs, vocab_size=66)
     for name, table in (("wte", ours.model.embed_tokens), ("head", ours.lm_head)):
         original = theirs.transformer.wte.weight if name == "wte" else theirs.lm_head.weight
         assert torch.equal(table.weight[:61], original)
         torch.testing.assert_close(table.weight[61:], original.mean(0).expand(5, -1))
-    assert ours.to_gpt2().config.vocab_size == 61
+    assert to_gpt2(ours).config.vocab_size == 61
     with torch.no_grad():
         ours.model.layers[0].self_attn.q_proj.weight[0, 0] += (
             0.01  # what an adapter does: the embeddings are as before
         )
-    assert ours.to_gpt2().config.vocab_size == 66
-    assert torch.equal(ours.to_gpt2().transformer.wte.weight, ours.model.embed_tokens.weight)
+    assert to_gpt2(ours).config.vocab_size == 66
+    assert torch.equal(to_gpt2(ours).transformer.wte.weight, ours.model.embed_tokens.weight)
 
 
 def test_configuration_that_other_readers_wrote_comes_back():
@@ -100,16 +101,16 @@ def test_configuration_that_other_readers_wrote_comes_back():
         "summary_activation": None,
     }
     theirs = build(**config)
-    again = ScratchGPTForCausalLM.from_gpt2(theirs).to_gpt2().config.to_dict()
+    again = to_gpt2(from_gpt2(theirs)).config.to_dict()
     assert {name: again[name] for name in config} == config
     fresh = ScratchGPTForCausalLM(ScratchGPTConfig(vocab_size=9, hidden_size=8, num_attention_heads=2, head_dim=4))
-    assert fresh.to_gpt2().config.n_ctx == 1024
+    assert to_gpt2(fresh).config.n_ctx == 1024
 
 
 def test_precision_is_kept():
-    ours = ScratchGPTForCausalLM.from_gpt2(build().to(torch.bfloat16))
+    ours = from_gpt2(build().to(torch.bfloat16))
     assert ours.dtype == torch.bfloat16
-    assert ours.to_gpt2().dtype == torch.bfloat16
+    assert to_gpt2(ours).dtype == torch.bfloat16
 
 
 def linear_layout(model: GPT2LMHeadModel, prefix: str = "") -> dict[str, torch.Tensor]:
@@ -160,7 +161,7 @@ def test_every_form_of_file(tmp_path):
     model, ids = build(), torch.randint(61, (1, 20))
     expected = model(ids).logits
     for form, (path, options) in forms(model, tmp_path).items():
-        ours = ScratchGPTForCausalLM.from_gpt2(path, **options)
+        ours = from_gpt2(path, **options)
         torch.testing.assert_close(ours(ids).logits, expected, **CLOSE, msg=lambda text, form=form: f"{form}: {text}")
         assert ours.config.tie_word_embeddings, form
 
@@ -169,10 +170,10 @@ def test_nanogpt_without_biases_has_the_exact_gelu(tmp_path):
     model = build()
     state = {name: t for name, t in linear_layout(model).items() if not name.endswith("bias")}
     torch.save({"model": state, "model_args": {"n_head": 4, "n_layer": 2, "dropout": 0.0}}, tmp_path / "ckpt.pt")
-    ours = ScratchGPTForCausalLM.from_gpt2(tmp_path)
+    ours = from_gpt2(tmp_path)
     assert (ours.config.hidden_act, ours.config.use_bias, ours.config.hidden_dropout) == ("gelu", False, 0.0)
     ids = torch.randint(61, (1, 20))
-    torch.testing.assert_close(ours(ids).logits, ours.to_gpt2()(ids).logits, **CLOSE)
+    torch.testing.assert_close(ours(ids).logits, to_gpt2(ours)(ids).logits, **CLOSE)
 
 
 def test_tensorflow_checkpoint_that_tensorflow_wrote():
@@ -194,7 +195,7 @@ def test_tensorflow_checkpoint_that_tensorflow_wrote():
         assert checkpoint.tensors.keys() == expected.keys()
         for name, tensor in checkpoint.tensors.items():
             assert np.array_equal(tensor.read().numpy(), (expected[name] * 0.2).astype("f4")), name
-        model = ScratchGPTForCausalLM.from_gpt2(checkpoint)
+        model = from_gpt2(checkpoint)
         assert (model.config.num_attention_heads, model.config.max_position_embeddings) == (2, 5)
 
 
@@ -204,7 +205,7 @@ def test_damaged_tensorflow_checkpoints_are_named(tmp_path):
     index, data = tmp_path / "model.ckpt.index", tmp_path / "model.ckpt.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[:-8])
     with pytest.raises(ValueError, match=r"data-00000-of-00001 is truncated"):
-        ScratchGPTForCausalLM.from_gpt2(tmp_path)
+        from_gpt2(tmp_path)
     data.unlink()
     with pytest.raises(ValueError, match="is missing"):
         read_index(index)
@@ -225,7 +226,7 @@ def test_trained_checkpoint_sorts_all_729_inputs_and_has_its_stored_activations(
     config = stored.pop("config")
     torch.save({name: nano_tensor(tensor) for name, tensor in stored.items()}, tmp_path / "model.pt")
     (tmp_path / "config.json").write_text(json.dumps(config))
-    model = ScratchGPTForCausalLM.from_gpt2(tmp_path)
+    model = from_gpt2(tmp_path)
     model.set_attn_implementation("eager")
     assert not model.config.tie_word_embeddings
 
@@ -252,7 +253,7 @@ def test_trained_checkpoint_sorts_all_729_inputs_and_has_its_stored_activations(
 
 def test_greedy_and_beam_ids_of_another_runtime(shared_data):
     folder = shared_data / "checkpoints/tiny-random-gpt2"
-    model = ScratchGPTForCausalLM.from_gpt2(folder)
+    model = from_gpt2(folder)
     expected = json.loads((folder / "expected.json").read_text())
     beam, greedy = expected["beam"], expected["greedy"]
     names = ("num_beams", "max_length", "length_penalty", "early_stopping", "eos_token_id", "pad_token_id")
@@ -343,7 +344,7 @@ def test_wrong_checkpoints_are_refused_by_name(how, tmp_path, monkeypatch):
     spoil(tmp_path / "model", how)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ValueError, match=SPOILT[how]):
-        ScratchGPTForCausalLM.from_gpt2(tmp_path / "model")
+        from_gpt2(tmp_path / "model")
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -360,4 +361,4 @@ def test_what_gpt2_cannot_express_is_listed():
                                           num_attention_heads=4, num_key_value_heads=2)  # fmt: skip
     fields = "position_embedding_type=rotary.*norm_type=rmsnorm.*gated_mlp=True.*qk_norm=True.*num_key_value_heads=2"
     with pytest.raises(ValueError, match=fields):
-        ScratchGPTForCausalLM(config).to_gpt2()
+        to_gpt2(ScratchGPTForCausalLM(config))

@@ -23,7 +23,7 @@ from scratchgpt.data.packing import (
     rank_slice,
     row_order,
 )
-from scratchgpt.tokenizers import BPETokenizer
+from scratchgpt.tokenizers import BPETokenizer, to_json
 
 EOS, VOCAB_SIZE, LONGEST = 0, 12, 10
 
@@ -180,7 +180,7 @@ def test_order_is_pinned_and_epochs_and_seeds_differ() -> None:
 def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
     tokenizer = BPETokenizer.train(["one two three, one two\n"] * 3, 280)
-    (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+    (folder / "tokenizer.json").write_text(to_json(tokenizer), encoding="utf-8")
     return folder
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratchgpt.tokenizers import UNK_TOKEN, CharTokenizer, RegexTokenizer, from_json, to_rust
+from scratchgpt.tokenizers import UNK_TOKEN, CharTokenizer, RegexTokenizer, from_json, to_json, to_rust
 
 TEXTS = ["The cat sat on the mat, didn't it?\n\tThe  naïve cat: 42 日本. <|end|>"] * 2
 KINDS = [(RegexTokenizer, False), (RegexTokenizer, True), (CharTokenizer, False), (CharTokenizer, True)]
@@ -93,7 +93,7 @@ def test_characters() -> None:
 
 
 def test_saved_form_loads_again(tokenizer: RegexTokenizer) -> None:
-    again = from_json(tokenizer.to_json())
+    again = from_json(to_json(tokenizer))
     assert type(again) is type(tokenizer)
     assert again.vocabulary == tokenizer.vocabulary
     assert again.special_tokens == tokenizer.special_tokens

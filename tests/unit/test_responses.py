@@ -12,7 +12,6 @@ from scratchgpt.evaluation.responses import (
     generate_responses,
     last_questions,
     score_responses,
-    wilson_interval,
 )
 from scratchgpt.tokenizers import BPETokenizer, RegexTokenizer, to_transformers
 
@@ -120,13 +119,6 @@ def test_scores() -> None:
     for bad in ([], ["a"]):
         with pytest.raises(ValueError, match="give one for each"):
             score_responses(responses[: len(bad) and 2], bad)
-
-
-def test_wilson_interval() -> None:
-    # R: prop.test(15, 20, correct = FALSE)$conf.int
-    assert wilson_interval(15, 20) == pytest.approx((0.5312991, 0.8881379), abs=1e-6)
-    assert wilson_interval(0, 10)[0] == 0
-    assert wilson_interval(10, 10)[1] == pytest.approx(1)
 
 
 def test_questions_are_what_comes_before_the_last_answer() -> None:

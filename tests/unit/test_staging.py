@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scratchgpt.staging import staged_directory
+from scratchgpt.hub.staging import staged_directory
 
 
 def write(target: Path, content: str | None, overwrite: bool = False) -> None:

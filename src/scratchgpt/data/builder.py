@@ -15,7 +15,7 @@ from typing import Any
 from datasets import Dataset, DatasetDict, DatasetInfo, Features, NamedSplit
 from huggingface_hub import DatasetCardData
 
-from scratchgpt.staging import check_output, staged_directory
+from ..hub.staging import check_output, staged_directory
 
 MARKER = "build.json"
 """A directory without this file is never replaced."""
@@ -47,22 +47,6 @@ class Built:
     """As a code ("en"); None where the builder cannot know."""
     build: dict[str, Any]
     """What `build.json` says of how it was built: settings that matter, counts of what was left out."""
-
-
-def draw(*parts: object) -> float:
-    """A number in [0, 1) that depends on `parts` alone: the same in every process, on every machine, in any order."""
-    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
-    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
-
-
-def check_fractions(**fractions: float) -> None:
-    """
-    Raises:
-        ValueError: unless each is in [0, 1) and something is left for training.
-    """
-    if any(not 0 <= fraction < 1 for fraction in fractions.values()) or sum(fractions.values()) >= 1:
-        named = ", ".join(f"{name}={fraction}" for name, fraction in fractions.items())
-        raise ValueError(f"{named}: each must be 0 or more, and together less than 1")
 
 
 def make_dataset(splits: Mapping[str, list[dict[str, Any]]], features: Features) -> DatasetDict:
@@ -132,7 +116,7 @@ def finish(arguments: BuilderArguments, parts: Mapping[str, Built]) -> None:
         parts: by the name of the subfolder; one data set under the name "" is the output directory itself.
 
     Raises:
-        ValueError: when the output directory is in use (see `staging.check_output`), before anything is written.
+        ValueError: when the output directory is in use (see `hub.staging.check_output`), before anything is written.
     """
     if arguments.dry_run:
         print(json.dumps(asdict(arguments), indent=2, ensure_ascii=False))
@@ -167,7 +151,7 @@ def check_arguments(arguments: BuilderArguments) -> None:
     """Makes sure, before any work, that the result can be written.
 
     Raises:
-        ValueError: as `staging.check_output`.
+        ValueError: as `hub.staging.check_output`.
     """
     if not arguments.dry_run:
         check_output(arguments.output_dir, arguments.overwrite, MARKER)

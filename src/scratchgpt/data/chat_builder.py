@@ -13,8 +13,9 @@ from typing import Any
 
 from datasets import DatasetDict, Features, Value
 
-from .builder import BuilderArguments, check_fractions, draw, make_dataset
+from .builder import BuilderArguments, make_dataset
 from .chat_sources import sound_conversations, to_messages
+from .splits import check_fractions, draw
 
 
 @dataclass(kw_only=True)

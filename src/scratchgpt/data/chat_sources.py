@@ -5,24 +5,19 @@
     {"instruction": …, "context": …, "response": …}                                  Dolly
     {"conversations": [{"from": "human", "value": …}, {"from": "gpt", …}, …]}        ShareGPT
 
-Which one it is follows from the columns. A source is the name of a data set on the Hub, a folder written by
-`Dataset.save_to_disk`, or one file: `.json` (a list of rows), `.jsonl` or `.parquet`, the first two also as `.gz` or
-`.zst`.
+Which one it is follows from the columns. A source is whatever `files.read_source` reads.
 
 A conversation that cannot teach anything is left out, and the reason counted: one unsound row in a Hub data set is no
 reason to stop, but nobody should have to guess what was trained on.
 """
 
-import gzip
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .chat import Message
-from .classification import read_rows
-from .text import is_saved_data_set, load_split, not_utf8, open_text, suffix_of
+from .files import read_source
 
 ROLES = ("system", "user", "assistant")
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
@@ -126,33 +121,3 @@ def read_chats(source: str | Path, split: str = "train") -> tuple[list[list[Mess
 def describe(counts: Mapping[str, int]) -> str:
     """`3 unknown role 'tool', 1 no messages`"""
     return ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items(), key=lambda item: -item[1]))
-
-
-def read_source(source: str | Path, split: str = "train") -> Iterator[dict[str, Any]]:
-    """The rows of a file, a saved data set or one of the Hub.
-
-    Raises:
-        ValueError: as `read_chats`, columns aside.
-    """
-    path = Path(source)
-    if path.is_file():
-        yield from _read_json(path) if suffix_of(path) == ".json" else read_rows(path)
-        return
-    if path.is_dir() and not is_saved_data_set(path):
-        raise ValueError(f"{path} is not a saved data set: name the file in it, or build it (data_builders/)")
-    yield from load_split(source, split)
-
-
-def _read_json(file: Path) -> list[dict[str, Any]]:
-    try:
-        with open_text(file) as text:
-            rows = json.load(text)
-    except UnicodeDecodeError as error:
-        raise not_utf8(file, error) from error
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{file} cannot be unpacked: {error}") from error
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{file} must hold a list of objects with columns; for one a line, name it .jsonl")
-    return rows

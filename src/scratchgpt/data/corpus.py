@@ -29,7 +29,7 @@ import numpy as np
 from tokenizers import Tokenizer as RustTokenizer
 from tqdm import tqdm
 
-from ..staging import staged_directory
+from ..hub.staging import staged_directory
 from ..tokenizers import Tokenizer, from_json
 from .text import SUFFIXES, read_texts
 

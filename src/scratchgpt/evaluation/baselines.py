@@ -1,11 +1,18 @@
-"""What a language model must beat: numbers in bits per byte that need no training to speak of."""
+"""What a model must beat, with little training or none.
+
+A language model: what counting tokens, and general compressors, make of the same text, in bits per byte. A classifier:
+the most frequent label, and logistic regression on the words.
+"""
 
 import gzip
 import lzma
 
 import numpy as np
+import torch
 
 from ..data.corpus import Corpus
+from ..data.labelled_texts import LabelledTexts
+from .classification import ClassificationResult, measure
 
 
 def unigram_bits_per_byte(train: Corpus, evaluation: Corpus, byte_counts: np.ndarray) -> float:
@@ -31,3 +38,39 @@ def compressed_bits_per_byte(texts: list[str]) -> dict[str, float]:
         "xz -9e": len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)),
     }
     return {name: 8 * size / len(data) for name, size in sizes.items()}
+
+
+def majority_baseline(train: LabelledTexts, evaluation: LabelledTexts) -> ClassificationResult:
+    """Every text gets the most frequent label of the training split, and the shares of the labels as probabilities."""
+    shares = np.array(list(train.counts().values())) / len(train)
+    logits = torch.from_numpy(np.log(np.maximum(shares, 1e-12))).expand(len(evaluation), -1)
+    return measure(logits, np.array(evaluation.labels), train.names)
+
+
+def linear_baseline(
+    train: LabelledTexts, validation: LabelledTexts, evaluation: LabelledTexts, analyzer: str = "word"
+) -> tuple[ClassificationResult, float]:
+    """Logistic regression on TF-IDF (scikit-learn), of words and pairs of words or of 1 to 5 characters within words.
+
+    Its one number that matters, the strength of the regularisation, is chosen on the validation split.
+
+    Args:
+        analyzer: "word" or "char_wb".
+
+    Returns:
+        The result on `evaluation`, and the C that was chosen.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    longest = 2 if analyzer == "word" else 5
+    vectorizer = TfidfVectorizer(analyzer=analyzer, ngram_range=(1, longest), sublinear_tf=True)  # pyright: ignore[reportArgumentType]
+    features = vectorizer.fit_transform(train.texts)
+    held_out = vectorizer.transform(validation.texts)
+    candidates = []
+    for strength in (1.0, 10.0, 100.0):
+        model = LogisticRegression(C=strength, max_iter=1000).fit(features, train.labels)
+        candidates.append((model.score(held_out, validation.labels), -strength, model))
+    _, strength, best = max(candidates, key=lambda candidate: candidate[:2])
+    logits = np.log(np.maximum(best.predict_proba(vectorizer.transform(evaluation.texts)), 1e-12))
+    return measure(torch.from_numpy(logits), np.array(evaluation.labels), train.names), -strength

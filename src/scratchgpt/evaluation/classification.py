@@ -1,42 +1,22 @@
-"""How good a classifier is, on a whole split: rates with 95 % intervals, baselines, and plots.
+"""How good a classifier is, on a whole split: rates with 95 % intervals, and the card that says so.
 
-The interval of the accuracy is Wilson's (1927). Those of F1 and of Matthews' correlation coefficient are percentiles
+The interval of the accuracy is Wilson's. Those of F1 and of Matthews' correlation coefficient are percentiles
 of the bootstrap over texts; as both depend on the confusion matrix alone, it is the matrix that is drawn anew, from
 the multinomial distribution that resampling texts has.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 
-from ..data.classification import LabelledTexts
-from ..data.packing import Batch
+from ..data.text_rows import TextRows
+from .statistics import percentile_interval, wilson_interval
 
 NUM_RESAMPLES = 10_000
-Z95 = 1.959964
-"""97.5th percentile of the normal distribution."""
-
-
-class ClassifierRows(Protocol):
-    """Tokenised texts with their labels, as `predict` reads them; `training.classification.TextRows` is one."""
-
-    lengths: np.ndarray
-    """Tokens of each text, [N]."""
-
-    labels: np.ndarray
-    """The number of each text's label, [N]."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, indices: np.ndarray) -> Batch:
-        """`input_ids` and `attention_mask` [B, T] and `labels` [B] of these rows, padded to the longest."""
-        ...
 
 
 @dataclass
@@ -87,7 +67,7 @@ class ClassificationResult:
 @torch.no_grad()
 def predict(
     model: torch.nn.Module,
-    rows: ClassifierRows,
+    rows: TextRows,
     num_labels: int,
     batch_size: int,
     accelerator: Accelerator | None = None,
@@ -146,10 +126,10 @@ def measure(logits: torch.Tensor, labels: np.ndarray, names: Sequence[str]) -> C
         accuracy=accuracy,
         accuracy_interval=wilson_interval(int(np.trace(confusion)), len(labels)),
         f1=float(f1[1] if binary else f1.mean()),
-        f1_interval=_percentiles(f1_scores(draws)[:, 1] if binary else f1_scores(draws).mean(-1)),
+        f1_interval=percentile_interval(f1_scores(draws)[:, 1] if binary else f1_scores(draws).mean(-1)),
         f1_of=names[1] if binary else "macro",
         mcc=float(mcc),
-        mcc_interval=_percentiles(matthews(draws)),
+        mcc_interval=percentile_interval(matthews(draws)),
         roc_auc=roc_auc(probabilities, labels),
         calibration_error=calibration_error(probabilities, labels),
         per_label={
@@ -192,34 +172,6 @@ def matthews(confusion: np.ndarray) -> np.ndarray:
     return np.where(spread > 0, covariance / np.where(spread > 0, spread, 1), 0.0)
 
 
-def wilson_interval(hits: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a rate: unlike the normal one it stays within 0 and 1, also near them."""
-    rate, z2 = hits / total, Z95**2
-    middle = rate + z2 / (2 * total)
-    half = Z95 * math.sqrt(rate * (1 - rate) / total + z2 / (4 * total**2))
-    return max(0.0, (middle - half) / (1 + z2 / total)), min(1.0, (middle + half) / (1 + z2 / total))
-
-
-def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean of a figure over runs, and its 95 % interval by Student's t.
-
-    Raises:
-        ValueError: for fewer than two runs.
-    """
-    from scipy.stats import t
-
-    if len(values) < 2:
-        raise ValueError("an interval of a mean needs two runs or more")
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
-    half = float(t.ppf(0.975, len(values) - 1)) * error
-    return mean, mean - half, mean + half
-
-
-def _percentiles(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
-
-
 def roc_auc(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
     """Area under the ROC curve: of the second of two labels, or of each against the rest, averaged."""
     from sklearn.metrics import roc_auc_score
@@ -249,48 +201,6 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Expected calibration error (Naeini et al. 2015)."""
     bins = calibration_bins(probabilities, labels)
     return float((np.abs(bins[:, 0] - bins[:, 1]) * bins[:, 2]).sum() / len(labels))
-
-
-# What a classifier must beat.
-
-
-def majority_baseline(train: LabelledTexts, evaluation: LabelledTexts) -> ClassificationResult:
-    """Every text gets the most frequent label of the training split, and the shares of the labels as probabilities."""
-    shares = np.array(list(train.counts().values())) / len(train)
-    logits = torch.from_numpy(np.log(np.maximum(shares, 1e-12))).expand(len(evaluation), -1)
-    return measure(logits, np.array(evaluation.labels), train.names)
-
-
-def linear_baseline(
-    train: LabelledTexts, validation: LabelledTexts, evaluation: LabelledTexts, analyzer: str = "word"
-) -> tuple[ClassificationResult, float]:
-    """Logistic regression on TF-IDF (scikit-learn), of words and pairs of words or of 1 to 5 characters within words.
-
-    Its one figure that matters, the strength of the regularisation, is chosen on the validation split.
-
-    Args:
-        analyzer: "word" or "char_wb".
-
-    Returns:
-        The result on `evaluation`, and the C that was chosen.
-    """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-
-    longest = 2 if analyzer == "word" else 5
-    vectorizer = TfidfVectorizer(analyzer=analyzer, ngram_range=(1, longest), sublinear_tf=True)  # pyright: ignore[reportArgumentType]
-    features = vectorizer.fit_transform(train.texts)
-    held_out = vectorizer.transform(validation.texts)
-    candidates = []
-    for strength in (1.0, 10.0, 100.0):
-        model = LogisticRegression(C=strength, max_iter=1000).fit(features, train.labels)
-        candidates.append((model.score(held_out, validation.labels), -strength, model))
-    _, strength, best = max(candidates, key=lambda candidate: candidate[:2])
-    logits = np.log(np.maximum(best.predict_proba(vectorizer.transform(evaluation.texts)), 1e-12))
-    return measure(torch.from_numpy(logits), np.array(evaluation.labels), train.names), -strength
-
-
-# Reports.
 
 
 def results_table(results: dict[str, Any]) -> str:
@@ -335,48 +245,3 @@ def model_card(results: dict[str, Any], names: Sequence[str]) -> str:
         "```python\nimport scratchgpt\nfrom transformers import pipeline\n\n"
         'pipeline("text-classification", "this folder")("a text", truncation=True)\n```\n'
     )
-
-
-def plot_result(logits: torch.Tensor, labels: np.ndarray, names: Sequence[str], output_dir: Path) -> None:
-    """Draws confusion.png, roc.png and calibration.png."""
-    from matplotlib.figure import Figure
-    from sklearn.metrics import roc_curve
-
-    probabilities = logits.double().softmax(-1).numpy()
-    confusion = confusion_matrix(labels, probabilities.argmax(-1), len(names))
-
-    figure = Figure(figsize=(1.5 + 0.9 * len(names), 1.5 + 0.8 * len(names)), layout="constrained")
-    axes = figure.subplots()
-    shares = confusion / np.maximum(confusion.sum(-1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(confusion):
-        color = "white" if shares[row, column] > 0.5 else "black"
-        axes.text(column, row, f"{count:,}", ha="center", va="center", color=color)
-    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="predicted", ylabel="true")
-    figure.savefig(output_dir / "confusion.png", dpi=150)
-
-    figure = Figure(figsize=(5, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for number in range(1, 2) if len(names) == 2 else range(len(names)):
-        truth = labels == number
-        if truth.any() and not truth.all():
-            false_rate, true_rate, _ = roc_curve(truth, probabilities[:, number])
-            axes.plot(false_rate, true_rate, label=names[number])
-    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle="--")
-    axes.set(xlabel="false positive rate", ylabel="true positive rate")
-    axes.legend(loc="lower right")
-    figure.savefig(output_dir / "roc.png", dpi=150)
-
-    bins = calibration_bins(probabilities, labels)
-    figure = Figure(figsize=(5, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle="--")
-    axes.plot(bins[:, 0], bins[:, 1], marker="o")
-    for confidence, accuracy, count in bins:
-        axes.annotate(
-            f"{int(count):,}", (confidence, accuracy), textcoords="offset points", xytext=(-3, -12), ha="right", size=8
-        )
-    axes.set(xlabel="confidence", ylabel="accuracy (and number of texts)", xlim=(0, 1), ylim=(0, 1.02))
-    figure.savefig(output_dir / "calibration.png", dpi=150)

@@ -9,7 +9,6 @@ ROUGE-L (Lin 2004) is the F-measure of the longest common subsequence of words, 
 """
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,8 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from ..data.chat import Message, render_chats, stop_token_id
+from ..inference.answer_settings import answer_settings
+from .statistics import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class ResponseScores:
     exact_stop_rate: float
     """Share of answers that ended with the stop token."""
     exact_stop_interval: tuple[float, float]
-    """95 % confidence interval of the rate (Wilson 1927)."""
+    """95 % confidence interval of the rate."""
     mean_tokens: float
     num_responses: int
 
@@ -90,7 +91,7 @@ def generate_responses(
     Raises:
         ValueError: for a prompt that fills the whole context, and as `render_chats` and `stop_token_id`.
     """
-    config, context = model.config, model.config.max_position_embeddings
+    context = model.config.max_position_embeddings
     stop = stop_token_id(tokenizer)
     prompts = [chat.input_ids for chat in render_chats(conversations, tokenizer, add_generation_prompt=True)]
     for number, prompt in enumerate(prompts):
@@ -99,12 +100,7 @@ def generate_responses(
                 f"prompt {number} has {len(prompt)} tokens and leaves no room for an answer within {context}: "
                 "shorten the conversation"
             )
-    ids_of: Any = tokenizer  # annotated as if ids could be text
-    pad = ids_of.pad_token_id if ids_of.pad_token_id is not None else ids_of.eos_token_id
-    unk = [ids_of.unk_token_id] if ids_of.unk_token_id is not None else []
-    ends = [token for token in tokenizer.all_special_ids if token not in unk]
-    # <|unk|> spells nothing; rows of the embedding beyond the tokenizer's ids (round sizes are faster) mean nothing.
-    never = [*unk, *range(len(tokenizer), config.vocab_size)]
+    settings = answer_settings(tokenizer, model.config.vocab_size)
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
     torch.manual_seed(seed)
@@ -113,7 +109,7 @@ def generate_responses(
     for start in range(0, len(order), batch_size):
         numbers = order[start : start + batch_size]
         width = max(len(prompts[i]) for i in numbers)
-        ids = torch.full((len(numbers), width), pad, dtype=torch.long)
+        ids = torch.full((len(numbers), width), settings["pad_token_id"], dtype=torch.long)
         mask = torch.zeros_like(ids)
         for row, i in enumerate(numbers):
             ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
@@ -121,14 +117,12 @@ def generate_responses(
         generation = GenerationConfig(
             max_new_tokens=min(max_new_tokens, context - width),
             do_sample=do_sample,
-            eos_token_id=ends,
-            pad_token_id=pad,
-            suppress_tokens=never or None,
+            **settings,
             **sampling,
         )
         output = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=generation)
         for i, new_ids in zip(numbers, output[:, width:].tolist(), strict=True):
-            end = next((place for place, token in enumerate(new_ids) if token in ends), None)
+            end = next((place for place, token in enumerate(new_ids) if token in settings["eos_token_id"]), None)
             answer = new_ids[:end]
             responses[i] = Response(str(tokenizer.decode(answer)), answer, end is not None and new_ids[end] == stop)
     model.train(was_training)
@@ -157,14 +151,6 @@ def score_responses(responses: Sequence[Response], references: Sequence[str]) ->
         mean_tokens=sum(len(response.token_ids) for response in responses) / count,
         num_responses=count,
     )
-
-
-def wilson_interval(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """The confidence interval of a rate; by default 95 %."""
-    rate, spread = successes / count, z * z / count
-    middle = (rate + spread / 2) / (1 + spread)
-    half = z * math.sqrt(rate * (1 - rate) / count + spread / (4 * count)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def write_responses(

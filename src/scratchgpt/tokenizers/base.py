@@ -121,12 +121,6 @@ class Tokenizer(ABC):
             raise ValueError(f"ids must be in 0 … {self.vocab_size - 1}, got {min(ids)} … {max(ids)}")
         return b"".join([self.token_bytes[token_id] for token_id in ids]).decode("utf-8", errors="replace")
 
-    def to_json(self) -> str:
-        """The content of `tokenizer.json`: this tokenizer for the Rust library."""
-        from .export import to_json
-
-        return to_json(self)
-
 
 def split_at_special(special_tokens: Iterable[str]) -> Callable[[str], list[str]]:
     """A function that cuts a text at special tokens into [text, special, text, …, text]; the longest wins."""

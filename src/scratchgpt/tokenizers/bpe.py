@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from .base import BYTES, SPECIAL_TOKENS, Tokenizer, check_special_tokens, count_pieces
 from .patterns import GPT2_PATTERN, GPT4_PATTERN
+from .spelling import unspell
 
 Merge = tuple[bytes, bytes]
 
@@ -206,8 +207,6 @@ class BPETokenizer(Tokenizer):
         Raises:
             ValueError: for files that are missing or of another form.
         """
-        from .export import unspell
-
         try:
             spelled = json.loads(Path(vocab_file).read_text(encoding="utf-8"))
             lines = Path(merges_file).read_text(encoding="utf-8").splitlines()

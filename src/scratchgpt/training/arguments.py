@@ -1,16 +1,11 @@
 """What every training recipe can be told; a recipe adds its data and model to it by inheritance."""
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
+
+from ..arguments import option
 
 TRACKERS = ("tensorboard", "wandb", "trackio")
-
-
-def option(default: Any, help: str) -> Any:
-    """A dataclass field with a default and the help text of `--help`."""
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata={"help": help})
-    return field(default=default, metadata={"help": help})
 
 
 @dataclass

@@ -33,16 +33,17 @@ from transformers.utils import logging as transformers_logging
 
 from ..configuration_scratchgpt import ScratchGPTConfig
 from ..data.packing import Batch, rank_slice
-from ..hub import check_tokenizer, save_model
+from ..evaluation.plots import plot_metrics
+from ..hub.model_directory import check_tokenizer, save_model
 from ..performance import configure_process
 from .arguments import TrainingArguments
 from .checkpoints import PREFIX, OutputDirectoryLock, verify_checkpoint
 from .guards import FiniteGuard, SignalGuard, SpikeGuard
-from .meters import Meter, flops_per_token, measure_roof, peak_memory_mb, plot_metrics
+from .meters import Meter, flops_per_token, measure_roof, peak_memory_mb, read_metrics
 from .optimizers import EMA, build_optimizers, gathered
 from .resuming import RunState, find_checkpoint, model_writer
 from .schedules import check_schedule, learning_rate
-from .tasks import Evaluation, Task, row_length
+from .tasks.base import Evaluation, Task, row_length
 
 if TYPE_CHECKING:
     from peft import PeftModel  # heavy to import, and only adapters need it
@@ -372,7 +373,7 @@ class _Run:
                 "identity": self.state.identity,
             }
             (self.output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-            plot_metrics(self.output_dir)
+            plot_metrics(read_metrics(self.output_dir / "metrics.jsonl"), self.output_dir)
         self.accelerator.wait_for_everyone()
 
 

@@ -1,4 +1,4 @@
-"""What a run tells of itself: the bar, metrics.jsonl, and plots of it."""
+"""What a run tells of itself: the bar and metrics.jsonl."""
 
 import json
 import resource
@@ -83,29 +83,3 @@ class Meter:
 def read_metrics(file: Path) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl, in order."""
     return [json.loads(line) for line in file.read_text().splitlines()]
-
-
-def plot_metrics(output_dir: Path) -> None:
-    """Draws loss.png and throughput.png from metrics.jsonl."""
-    from matplotlib.figure import Figure
-
-    metrics = read_metrics(output_dir / "metrics.jsonl")
-    curves = {
-        "loss.png": ("loss (nats per token)", [("loss", "training"), ("eval_loss", "validation")]),
-        "throughput.png": ("tokens per second", [("tokens_per_second", "")]),
-    }
-    for name, (label, keys) in curves.items():
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        axes = figure.subplots()
-        for key, legend in keys:
-            points = [(line["step"], line[key]) for line in metrics if key in line]
-            if points:
-                steps, values = zip(*points, strict=True)
-                axes.plot(steps, values, label=legend, marker="o" if len(points) < 30 else None)
-        axes.set(xlabel="step", ylabel=label)
-        axes.grid(alpha=0.3)
-        if name == "loss.png":
-            axes.legend()
-        else:
-            axes.set_ylim(bottom=0)
-        figure.savefig(output_dir / name, dpi=150)

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.packing import Rows, StreamingRows
-from ..hub import is_adapted, load_weights, write_model
+from ..hub.model_directory import is_adapted, load_weights, write_model
 from .checkpoints import (
     list_checkpoints,
     load_training_state,

@@ -5,7 +5,7 @@ as it is, bit for bit. QLoRA (Dettmers et al. 2023) keeps the base's linear laye
 quantised a second time) and trains the same adapter in full precision. Both are peft's; DoRA and rsLoRA are switches.
 
 An adapter means nothing without its base, and on another base it gives nonsense without a word. So beside what peft
-writes, `base.json` has the fingerprints of the base's weights and of the tokenizer (see `fingerprints`), and
+writes, `base.json` has the fingerprints of the base's weights and of the tokenizer (see `hub.fingerprints`), and
 `load_adapter` refuses to put an adapter on anything else.
 
 The rows of the role tokens are trained along: nothing in pretraining ever had them as input, and all it taught of
@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..fingerprints import read_base_reference, tokenizer_fingerprint, weights_fingerprint
-from ..modeling_scratchgpt import ScratchGPTForCausalLM, ScratchGPTPreTrainedModel
 from .arguments import option
+from .hub.fingerprints import read_base_reference, tokenizer_fingerprint, weights_fingerprint
+from .modeling_scratchgpt import ScratchGPTForCausalLM, ScratchGPTPreTrainedModel
 
 if TYPE_CHECKING:
     from peft import PeftModel

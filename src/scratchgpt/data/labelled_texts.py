@@ -1,28 +1,24 @@
 """Labelled texts: reading them, checking them, and splitting them so that no text is on two sides.
 
 A source is the name of a data set on the Hub, a folder written by `Dataset.save_to_disk`, or one file with named
-columns: `.csv`, `.tsv` (with a header line, without quoting), `.jsonl` or `.parquet`, all but the last also as `.gz`
-or `.zst`. Labels are text, whole numbers, or a `ClassLabel`.
+columns (see `files`). Labels are text, whole numbers, or a `ClassLabel`.
 
 Two texts count as the same for a split when their words are the same, in whatever case and punctuation and with
 whatever digits (`split_key`): mass messages differ in a telephone number. Which split a text goes to follows from a
 hash of that key, within its class, so that the shares of the classes are kept.
 """
 
-import csv
 import hashlib
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .builder import draw
-from .text import load_split, not_utf8, open_text, suffix_of
-
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+from .files import load_split, read_rows
+from .splits import draw
 
 
 @dataclass(frozen=True)
@@ -119,64 +115,6 @@ def check_classes(data: LabelledTexts, where: str) -> None:
         raise ValueError(f"{where} has one label only, {data.names}: there is nothing to tell apart")
     if missing := [name for name, count in data.counts().items() if count == 0]:
         raise ValueError(f"{where} has no text labelled {missing}: give some, or leave the label out everywhere")
-
-
-def read_rows(file: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a .csv, .tsv, .jsonl or .parquet file by column.
-
-    Raises:
-        ValueError: for another kind of file, one that is not UTF-8, and a broken row: with its line.
-    """
-    suffix = suffix_of(file)
-    if suffix == ".parquet":
-        from pyarrow import parquet
-
-        for batch in parquet.ParquetFile(file).iter_batches():
-            yield from batch.to_pylist()
-        return
-    if suffix not in SUFFIXES:
-        raise ValueError(f"{file} is not .csv, .tsv, .jsonl or .parquet (all but the last also as .gz or .zst)")
-    try:
-        with open_text(file) as lines:
-            if suffix == ".jsonl":
-                yield from _json_rows(lines, file)
-            else:
-                quoting: Any = csv.QUOTE_MINIMAL if suffix == ".csv" else csv.QUOTE_NONE
-                yield from _table_rows(lines, file, "," if suffix == ".csv" else "\t", quoting)
-    except UnicodeDecodeError as error:
-        raise not_utf8(file, error) from error
-
-
-def _json_rows(lines: Any, file: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{file}, line {number}: not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{file}, line {number}: not an object with columns but {type(row).__name__}")
-        yield row
-
-
-def _table_rows(lines: Any, file: Path, delimiter: str, quoting: Any) -> Iterator[dict[str, str]]:
-    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
-    try:
-        header = next(reader, None)
-        if header is None:
-            return
-        header[0] = header[0].removeprefix("\ufeff")
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise ValueError(
-                    f"{file}, line {reader.line_num}: {len(row)} columns, where the header {header} has {len(header)}"
-                )
-            yield dict(zip(header, row, strict=True))
-    except csv.Error as error:
-        raise ValueError(f"{file}, line {reader.line_num}: {error}") from error
 
 
 def _is_class_label(feature: Any) -> bool:

@@ -10,16 +10,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTTokenizer
-from scratchgpt.generation import (
+from scratchgpt.hub.model_directory import save_model
+from scratchgpt.inference.decoding import (
     Int8Linear,
     OneRowLinear,
     compiled_decoding,
     four_bit_linear,
     load_for_decoding,
-    one_query_attention_forward,
     prepare_for_decoding,
 )
-from scratchgpt.hub import save_model
 from scratchgpt.modeling_scratchgpt import CACHE
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
@@ -110,17 +109,6 @@ def test_fewer_bits_keep_the_logits(bits: int | None, tolerance: float) -> None:
     assert found.shape == (2, 32)
 
 
-@pytest.mark.parametrize("num_key_value_heads", [4, 2])
-def test_one_query_is_what_sdpa_gives(num_key_value_heads: int) -> None:
-    query, mask = torch.randn(2, 4, 1, 8), torch.rand(2, 1, 1, 11) > 0.3
-    key, value = torch.randn(2, 2, num_key_value_heads, 11, 8)
-    module = nn.Module()
-    for visible in (mask, None):
-        found, _ = one_query_attention_forward(module, query, key, value, visible, scaling=0.3)
-        wanted = F.scaled_dot_product_attention(query, key, value, visible, scale=0.3, enable_gqa=True)
-        torch.testing.assert_close(found, wanted.transpose(1, 2))
-
-
 def test_padding_on_the_left_changes_nothing() -> None:
     model = prepare_for_decoding(build("modern"))
     prompt = torch.randint(1, 320, (1, 6))
@@ -181,8 +169,8 @@ def test_models_saved_in_four_bits_are_loaded(saved: Path, tmp_path: Path) -> No
 def test_adapters_are_merged_into_their_base(saved: Path, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    from scratchgpt.fingerprints import write_base_reference
-    from scratchgpt.training.adapters import AdapterArguments, add_adapter, load_base
+    from scratchgpt.adapters import AdapterArguments, add_adapter, load_base
+    from scratchgpt.hub.fingerprints import write_base_reference
 
     tokenizer = AutoTokenizer.from_pretrained(saved)
     adapted = add_adapter(load_base(saved), AdapterArguments(lora_r=4)).eval()

@@ -26,12 +26,12 @@ from transformers import (
     PreTrainedTokenizerBase,
     StaticCache,
 )
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from .modeling_scratchgpt import CACHE
-from .performance import choose_autocast_dtype
-from .training.adapters import is_adapter, load_adapter, merge_adapter
+from ..adapters import is_adapter, load_adapter, merge_adapter
+from ..attention import one_query_attention_forward
+from ..modeling_scratchgpt import CACHE
+from ..performance import choose_autocast_dtype
 
 KERNEL_ROWS = 16
 """Up to so many rows the 8-bit kernel is faster than converting the weights and multiplying."""
@@ -122,42 +122,6 @@ class Int8Linear(nn.Module):
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}"
-
-
-def one_query_attention_forward(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attention of a single query, written out; more than one, as in the prompt, go to SDPA.
-
-    torch's fused CPU kernel takes five to nine times as long for one query in bf16.
-
-    Args:
-        query: [B, H, T, C]. key, value: [B, K, S, C], where K divides H.
-        attention_mask: bool, [B, 1, T, S], true where a query may look. None: everywhere.
-        scaling: factor of the scores, before the softmax. dropout: of training, which has more than one query.
-
-    Returns:
-        The mixed values [B, T, H, C]; None instead of the weights.
-    """
-    if query.shape[2] > 1:
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
-        )
-    batch_size, num_heads, _, width = query.shape
-    # The queries that share a key-value head are rows of one product.
-    query_BKGC = query.reshape(batch_size, key.shape[1], -1, width)
-    scores_BKGS = (query_BKGC @ key.transpose(2, 3)).float() * scaling
-    if attention_mask is not None:
-        scores_BKGS = scores_BKGS.where(attention_mask, torch.finfo(torch.float).min)
-    mixed_BKGC = scores_BKGS.softmax(dim=-1).to(value.dtype) @ value
-    return mixed_BKGC.reshape(batch_size, 1, num_heads, width), None
 
 
 def four_bit_linear(linear: nn.Linear) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Rows in buckets of length, the loss, freezing; and answers that depend on neither batch nor padding."""
+"""training/tasks/classification.py: the loss, freezing, adapters; answers depend on neither batch nor padding."""
 
 from pathlib import Path
 
@@ -9,12 +9,13 @@ from accelerate import Accelerator
 from transformers import pipeline
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForSequenceClassification
-from scratchgpt.data.classification import LabelledTexts
+from scratchgpt.adapters import AdapterArguments, add_adapter, load_adapter, merge_adapter
+from scratchgpt.data.labelled_texts import LabelledTexts
+from scratchgpt.data.text_rows import TextRows
 from scratchgpt.evaluation.classification import predict
-from scratchgpt.hub import save_model
+from scratchgpt.hub.model_directory import save_model
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
-from scratchgpt.training.adapters import AdapterArguments, add_adapter, load_adapter, merge_adapter
-from scratchgpt.training.classification import TextClassification, TextRows, balanced_weights, freeze
+from scratchgpt.training.tasks.classification import TextClassification, balanced_weights, freeze
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog", "and", "then", "it", "sleeps"]
 TEXTS = [" ".join(WORDS[: 1 + i % 12]) + f" {i}" for i in range(90)]
@@ -45,50 +46,6 @@ def make_model(tokenizer, preset: str = "modern", **changed) -> ScratchGPTForSeq
         },
     )
     return ScratchGPTForSequenceClassification(config).eval()
-
-
-def test_an_epoch_has_every_row_and_batches_have_one_length(tokenizer) -> None:
-    rows = TextRows(DATA, tokenizer, 32)
-    steps = [rows.indices(step, 8, seed=3) for step in range(12)]  # 90 rows: 12 batches, 6 places filled up
-    seen = np.concatenate(steps)
-    assert set(seen) == set(range(90))
-    assert len(seen) == 96
-    spread = np.mean([np.ptp(rows.lengths[indices]) for indices in steps])
-    shuffled = np.random.default_rng(0).permutation(96) % 90
-    assert spread < 0.3 * np.mean([np.ptp(rows.lengths[part]) for part in np.split(shuffled, 12)])
-    again = TextRows(DATA, tokenizer, 32)
-    assert all((again.indices(step, 8, seed=3) == steps[step]).all() for step in (7, 0, 11))  # in any order
-    assert any((rows.indices(step + 12, 8, seed=3) != steps[step]).any() for step in range(12))
-
-
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_a_batch_is_padded_where_the_tokenizer_says(tokenizer, side: str) -> None:
-    tokenizer.padding_side = side
-    try:
-        batch = TextRows(DATA, tokenizer, 32).batch(np.array([0, 11]))
-        expected = tokenizer([TEXTS[0], TEXTS[11]], padding=True, pad_to_multiple_of=8, return_tensors="pt")
-        assert batch["input_ids"].tolist() == expected["input_ids"].tolist()
-        assert batch["attention_mask"].tolist() == expected["attention_mask"].tolist()
-        assert batch["labels"].tolist() == [1, 0]
-    finally:
-        tokenizer.padding_side = "right"
-
-
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_longer_texts_are_cut_with_a_warning_that_counts_them(tokenizer, side: str) -> None:
-    whole = TextRows(DATA, tokenizer, 32)
-    too_long = int((whole.lengths > 6).sum())
-    assert 0 < too_long < 90
-    tokenizer.truncation_side = side
-    try:
-        with pytest.warns(UserWarning, match=f"{too_long} of 90 texts are longer than 6 tokens and are cut .{side}"):
-            cut = TextRows(DATA, tokenizer, 6)
-    finally:
-        tokenizer.truncation_side = "right"
-    assert cut.num_truncated == too_long
-    ids = whole.input_ids[11]
-    assert cut.input_ids[11].tolist() == (ids[-6:] if side == "left" else ids[:6]).tolist()
-    assert cut.batch(np.arange(90))["input_ids"].shape == (90, 6)
 
 
 def test_the_loss_is_that_of_the_global_batch_with_weights(tokenizer) -> None:

@@ -1,27 +1,22 @@
-"""Training a classifier on the shared loop: rows of unequal length, and the task that reads them.
+"""Rows of labelled texts, of unequal length.
 
 Texts of a batch are padded to its longest, so batches are made of texts of like length. For each epoch the rows are
 permuted, the permutation is cut into stretches of `BUCKET_BATCHES` global batches, each stretch is sorted by length
 and cut into batches, and the batches are permuted. All of that follows from (seed, epoch), and the rows of a step from
-its number: as everywhere in the loop there is no state to save.
+its number: as everywhere in training there is no state to save.
 """
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from accelerate import Accelerator
-from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from ..data.classification import LabelledTexts
-from ..data.packing import Batch, Rows, row_order
-from ..evaluation.classification import ClassificationResult, measure, predict
+from .labelled_texts import LabelledTexts
+from .packing import Batch, row_order
 
 BUCKET_BATCHES = 20
 """Batches that are sorted by length together: more would pad less and mix less."""
@@ -101,68 +96,3 @@ class TextRows:
         parts = [order[start : start + stretch] for start in range(0, len(order), stretch)]
         by_length = np.concatenate([part[np.argsort(self.lengths[part], kind="stable")] for part in parts])
         return by_length.reshape(num_batches, size)[row_order(num_batches, seed + 1, epoch)]
-
-
-@dataclass
-class TextClassification:
-    """One label per text.
-
-    Args:
-        class_weights: [labels], factors of the losses of each label's texts; None: all 1.
-        r_drop: every text is read twice, with other dropout, and this times the divergence between the two answers
-            (Kullback-Leibler, both ways, averaged) is added to their mean loss (R-Drop, Liang et al. 2021).
-    """
-
-    train_rows: Rows
-    eval_rows: TextRows
-    batch_size: int
-    class_weights: torch.Tensor | None = None
-    r_drop: float = 0.0
-
-    def num_targets(self, batch: Batch) -> torch.Tensor:
-        return torch.tensor(len(batch["labels"]), device=batch["labels"].device)
-
-    def loss(self, model: nn.Module, batch: Batch, num_targets: torch.Tensor) -> torch.Tensor:
-        passes = 2 if self.r_drop else 1
-        batch = {name: torch.cat([tensor] * passes) for name, tensor in batch.items()}
-        labels = batch.pop("labels")
-        logits = model(**batch, use_cache=False).logits.float()
-        weights = self.class_weights.to(logits.device) if self.class_weights is not None else None
-        loss = F.cross_entropy(logits, labels, weight=weights, reduction="sum") / passes
-        if self.r_drop:
-            one, other = logits.log_softmax(-1).chunk(2)
-            forth = F.kl_div(one, other, log_target=True, reduction="sum")
-            back = F.kl_div(other, one, log_target=True, reduction="sum")
-            loss = loss + self.r_drop * (forth + back) / 2
-        return loss / num_targets
-
-    def evaluate(self, model: nn.Module, accelerator: Accelerator) -> ClassificationResult:
-        names = self.eval_rows.data.names
-        logits = predict(model, self.eval_rows, len(names), self.batch_size, accelerator)
-        return measure(logits, self.eval_rows.labels, names)
-
-    def samples(self, model: Any) -> list[str]:
-        return []
-
-
-def balanced_weights(data: LabelledTexts) -> torch.Tensor:
-    """Weights [labels] that give every label the same share of the loss; their mean over the texts is 1."""
-    counts = torch.tensor(list(data.counts().values()), dtype=torch.float32)
-    return len(data) / (len(counts) * counts)
-
-
-def freeze(model: nn.Module, last_layers: int) -> None:
-    """Leaves only the head, the last norm and the last `last_layers` decoder layers of a classifier trainable.
-
-    Raises:
-        ValueError: where the model has fewer layers.
-    """
-    base: Any = model.get_submodule("model")
-    num_layers = len(base.layers)
-    if not 0 <= last_layers <= num_layers:
-        raise ValueError(f"last_layers={last_layers}: the model has {num_layers} layers")
-    base.requires_grad_(False)
-    for layer in base.layers[num_layers - last_layers :]:
-        layer.requires_grad_(True)
-    if last_layers:
-        base.norm.requires_grad_(True)

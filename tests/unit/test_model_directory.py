@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
-from scratchgpt.hub import check_tokenizer, save_model
+from scratchgpt.hub.model_directory import check_tokenizer, save_model
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
 

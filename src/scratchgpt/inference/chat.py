@@ -18,9 +18,10 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation.streamers import BaseStreamer
 
-from .data.chat import Message, render_chat, stop_token_id
-from .generation import compiled_decoding
-from .modeling_scratchgpt import CACHE
+from ..data.chat import Message, render_chat
+from ..modeling_scratchgpt import CACHE
+from .answer_settings import answer_settings
+from .decoding import compiled_decoding
 
 INCOMPLETE = "\ufffd"
 """What decoding gives for bytes that are not, or not yet, a character."""
@@ -111,12 +112,7 @@ class ChatSession:
                 f"max_new_tokens={self.max_new_tokens} leaves no room for a question in the model's context of "
                 f"{self.context} tokens: {self.context // 2} would be half of it"
             )
-        stop_token_id(tokenizer)  # raises where there is none
-        ids: Any = tokenizer  # annotated as if ids could be text
-        self.unk_ids: list[int] = [ids.unk_token_id] if ids.unk_token_id is not None else []
-        # No special token belongs into an answer: whichever comes, the answer is over.
-        self.end_ids: set[int] = {*ids.all_special_ids} - {*self.unk_ids}
-        self.pad_id: int = ids.pad_token_id if ids.pad_token_id is not None else ids.eos_token_id
+        self.settings = answer_settings(tokenizer, model.config.vocab_size)
         self.system: list[Message] = [{"role": "system", "content": system}] if system else []
         self.messages: list[Message] = [*self.system]
         self._decoding = compiled_decoding(model, self.context) if compiled else {}
@@ -146,7 +142,7 @@ class ChatSession:
             raise ValueError("the message is empty")
         kept, prompt = self._fit([*self.messages, {"role": "user", "content": text}])
         num_dropped = len(self.messages) + 1 - len(kept)
-        streamer = AnswerStreamer(self.tokenizer, self.end_ids, on_text)
+        streamer = AnswerStreamer(self.tokenizer, {*self.settings["eos_token_id"]}, on_text)
         ids = torch.tensor([prompt], device=self.model.device)
         generate: Any = self.model.generate
         decoding = dict(self._decoding)
@@ -159,11 +155,8 @@ class ChatSession:
                 attention_mask=torch.ones_like(ids),
                 generation_config=self.sampling.generation_config(
                     max_new_tokens=self.max_new_tokens,
-                    eos_token_id=sorted(self.end_ids),
-                    pad_token_id=self.pad_id,
                     compile_config=decoding.pop("compile_config", None),
-                    # <|unk|> spells nothing, and rows of the embedding beyond the tokenizer's ids mean nothing.
-                    suppress_tokens=[*self.unk_ids, *range(len(self.tokenizer), self.model.config.vocab_size)] or None,
+                    **self.settings,
                 ),
                 streamer=streamer,
                 **decoding,

@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from .configuration_scratchgpt import ScratchGPTConfig
-from .export import refuse
+from ..configuration_scratchgpt import ScratchGPTConfig
+from ..modeling_scratchgpt import ScratchGPTForCausalLM
+from .checks import check_expressible
 from .gpt2_files import GPT2Checkpoint, in_memory, open_checkpoint
-from .modeling_scratchgpt import ScratchGPTForCausalLM
 
 UNSUPPORTED = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
 """Fields of `GPT2Config` that change the mathematics, and the value with which they do not."""
@@ -86,7 +86,7 @@ def from_gpt2(
     """A scratchgpt model with the weights of a GPT-2, in their own precision; holds one copy of them.
 
     Args:
-        source: a checkpoint's name on the Hub, its folder or file (see `scratchgpt.gpt2_files`), or a model.
+        source: a checkpoint's name on the Hub, its folder or file (see `scratchgpt.interop.gpt2_files`), or a model.
         vocab_size: ids that the model shall have, if the checkpoint has fewer. The others get the mean of its
             embeddings, with which none is likelier than the tokens that were trained (Hewitt 2021).
         options: as for `open_checkpoint`.
@@ -242,7 +242,7 @@ def to_gpt2(model: ScratchGPTForCausalLM) -> GPT2LMHeadModel:
         ValueError: for a model that GPT-2 cannot express; names the fields.
     """
     config = model.config
-    refuse(
+    check_expressible(
         "GPT-2",
         config,
         position_embedding_type="learned",

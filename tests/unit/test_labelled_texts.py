@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from scratchgpt.data.classification import (
+from scratchgpt.data.labelled_texts import (
     LabelledTexts,
     balance,
     check_classes,
@@ -32,6 +32,7 @@ def write(folder: Path, name: str, text: str) -> Path:
     ("name", "content"),
     [
         ("a.csv", 'label,text\nspam,"win, ""now"""\nham,see you\nspam,call 0906\n'),
+        ("a.json", json.dumps([{"label": label, "text": text} for label, text in ROWS])),
         ("a.tsv", 'label\ttext\nspam\twin, "now"\nham\tsee you\nspam\tcall 0906\n'),
         ("a.jsonl", "".join(json.dumps({"label": label, "text": text}) + "\n" for label, text in ROWS)),
         ("a.csv.gz", '\ufefflabel,text\r\nspam,"win, ""now"""\r\nham,see you\r\n\r\nspam,call 0906\r\n'),
@@ -77,7 +78,7 @@ def test_numbers_as_labels_are_in_the_order_of_their_values(tmp_path: Path) -> N
         ("a.jsonl", b'{"text": "x", "label": 1}\n{"text"\n', "line 2: not JSON"),
         ("a.jsonl", b'{"text": "x", "label": 1.5}\n', "row 1: no label in column 'label', but 1.5"),
         ("a.jsonl", b'{"text": null, "label": 1}\n', "row 1: no text in column 'text', but None"),
-        ("a.xls", b"x", "not .csv, .tsv, .jsonl or .parquet"),
+        ("a.xls", b"x", "not .csv, .tsv, .json, .jsonl or .parquet"),
     ],
 )
 def test_what_cannot_be_read_is_said_with_its_place(tmp_path: Path, name: str, content: bytes, message: str) -> None:

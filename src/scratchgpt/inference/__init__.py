@@ -1,0 +1,1 @@
+"""Answers of a trained model: fast decoding, and a conversation within the context."""

@@ -1,0 +1,59 @@
+"""What a model is trained for: the rows it reads, its loss, and how one sees how well it does.
+
+The loop knows steps, processes and checkpoints; a task knows what a batch means. A recipe of another kind brings a
+class of its own with the same five names.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from ...data.packing import Batch, Rows
+
+
+class Evaluation(Protocol):
+    """What an evaluation found."""
+
+    loss: float
+    """Decides which checkpoint is the best: lower is better."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every figure with the counts it was computed on, for metrics.jsonl and results.json."""
+        ...
+
+    def summary(self) -> str:
+        """The figures that one wants to see pass by, in a line."""
+        ...
+
+
+class Task(Protocol):
+    """What the loop asks of a task. `batch` is on the device of this process."""
+
+    train_rows: Rows
+
+    def num_targets(self, batch: Batch) -> torch.Tensor:
+        """How many losses the batch has, as a tensor without dimensions."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Batch, num_targets: torch.Tensor) -> torch.Tensor:
+        """The sum of the batch's losses divided by `num_targets`, which counts those of the whole global batch.
+
+        This, with the model's forward pass in it, is what torch.compile compiles.
+        """
+        ...
+
+    def evaluate(self, model: nn.Module, accelerator: Accelerator) -> Evaluation:
+        """Evaluates; every process calls it, each gets the result for all of the validation data."""
+        ...
+
+    def samples(self, model: Any) -> list[str]:
+        """What the model writes now; empty for a task that writes nothing."""
+        ...
+
+
+def row_length(rows: Rows) -> int:
+    """Tokens in a row, padding included."""
+    return rows.batch(np.zeros(1, dtype=np.int64))["input_ids"].shape[1]
