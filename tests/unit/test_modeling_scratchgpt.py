@@ -110,7 +110,7 @@ def test_cached_left_padded_decoding_needs_no_position_ids():
 @pytest.mark.parametrize("model_class", [ScratchGPTModel, ScratchGPTForCausalLM, ScratchGPTForSequenceClassification])
 @torch.no_grad()
 def test_a_cache_is_taken_under_both_its_names(model_class, name):
-    """`cache` from transformers 5.24 on, `past_key_values` before; on every version both, and the output has its own."""
+    """`cache` from transformers 5.24 on, `past_key_values` before: both on every version; the output has its own."""
     model, ids, cache = build(model_class), random_ids(1, 8), DynamicCache()
     first = model(ids[:, :5], **{name: cache})
     assert first[CACHE] is cache
