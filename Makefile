@@ -9,11 +9,15 @@ WORKERS ?= 2
 # Everything that make demo writes.
 DEMO := runs/demo
 
-.PHONY: help demo test lint format bench clean
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+.PHONY: help demo test test-newest test-oldest test-versions lint format bench clean
 
 help:
 	@echo "make demo     tokenizer, base model, classifier, chat model, from the documentation of Python: about ten minutes"
 	@echo "make test     the test suite (PYTEST='-m slow' and the like are passed on)"
+	@echo "make test-newest, test-oldest   the tests on the newest and the oldest versions that pyproject.toml allows"
+	@echo "make test-versions   the tests on many versions of transformers; writes docs/versions.md"
 	@echo "make lint     ruff, pyright, transformers-mlinter"
 	@echo "make format   let ruff rewrite the files"
 	@echo "make bench    measure against the peers and rewrite the results in README.md"
@@ -23,7 +27,7 @@ help:
 .venv/torch.stamp: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(PIP) install -c constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(PIP) install -c constraints.txt "$(TORCH)"
 	@touch $@
 
 .venv/run.stamp: .venv/torch.stamp pyproject.toml
@@ -55,6 +59,37 @@ demo: .venv/run.stamp
 test: .venv/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
 
+# The versions that pip resolves today, whatever constraints.txt says; torch stays (see above).
+.venv-newest/stamp: always
+	@test -d .venv-newest || $(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/pip -q install "$(TORCH)"
+	.venv-newest/bin/pip -q install --upgrade --upgrade-strategy eager "$(TORCH)" -e '.[dev]'
+	@touch $@
+
+# Exactly the lower bounds.
+.venv-oldest/stamp: pyproject.toml constraints.txt .ci/lowest_versions.py
+	$(PYTHON) -m venv --clear .venv-oldest
+	$(PYTHON) .ci/lowest_versions.py > .venv-oldest/constraints.txt
+	.venv-oldest/bin/pip -q install "$(TORCH)"
+	.venv-oldest/bin/pip -q install -c .venv-oldest/constraints.txt "$(TORCH)" -e '.[dev]'
+	@touch $@
+
+# One version of transformers, and what is newest beside it.
+.venv-transformers-%/stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear .venv-transformers-$*
+	.venv-transformers-$*/bin/pip -q install "$(TORCH)"
+	.venv-transformers-$*/bin/pip -q install "$(TORCH)" "transformers==$*" -e '.[dev]'
+	@touch $@
+
+.PHONY: always
+test-newest test-oldest: test-%: .venv-%/stamp
+	OMP_NUM_THREADS=1 .venv-$*/bin/python -m pytest -n $(WORKERS) $(PYTEST)
+
+VERSIONS := oldest transformers-5.10.4 transformers-5.16.1 transformers-5.19.0 transformers-5.20.2 \
+	transformers-5.23.0 transformers-5.24.0 newest
+test-versions: $(VERSIONS:%=.venv-%/stamp)
+	$(PYTHON) .ci/versions.py $(VERSIONS:%=.venv-%/bin/python)
+
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -77,4 +112,4 @@ bench: .venv/bench.stamp
 	$(BIN)/python benchmarks/report.py
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-* .pytest_cache .ruff_cache .hypothesis build dist
