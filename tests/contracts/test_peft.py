@@ -63,3 +63,10 @@ def test_lora(base, preset: str, tokenizer, tmp_path: Path) -> None:
     merged.save_pretrained(tmp_path / "merged")
     reloaded = ScratchGPTForCausalLM.from_pretrained(tmp_path / "merged")
     torch.testing.assert_close(logits(reloaded, inputs), trained, rtol=1e-4, atol=1e-4)
+
+
+def test_lora_without_target_modules(base) -> None:
+    """peft's own default for Qwen3 and Llama: queries and values."""
+    model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM"))
+    adapted = {name.split(".")[-4] for name, weight in model.named_parameters() if weight.requires_grad}
+    assert adapted == {"q_proj", "v_proj"}
