@@ -141,7 +141,7 @@ def test_a_run_is_reproduced_by_its_arguments(finished: Path, workplace: Path) -
 @pytest.mark.parametrize("place", ["text.jsonl", "text.jsonl/run", "n" * 300])
 def test_an_impossible_output_directory_is_found_before_the_work(workplace: Path, monkeypatch, place: str) -> None:
     monkeypatch.setattr(pretrain, "training_rows", lambda *_, **__: pytest.fail("the work had begun"))
-    with pytest.raises(ValueError, match="cannot be written to .*: give another directory"):
+    with pytest.raises(ValueError, match=r"cannot be written to .*: give another directory"):
         run_here(workplace, place)
 
 

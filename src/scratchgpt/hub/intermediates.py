@@ -23,9 +23,9 @@ def base_inputs(base: str | os.PathLike[str]) -> dict[str, str]:
     """What an intermediate made from the model `base` (directory or Hub name) depends on."""
     config = AutoConfig.from_pretrained(base).to_json_string()
     return {
-        "base weights": weights_fingerprint(base),
-        "base tokenizer": tokenizer_fingerprint(AutoTokenizer.from_pretrained(base)),
-        "base configuration": hashlib.sha256(config.encode()).hexdigest(),
+        "weights of the base": weights_fingerprint(base),
+        "tokenizer of the base": tokenizer_fingerprint(AutoTokenizer.from_pretrained(base)),
+        "configuration of the base": hashlib.sha256(config.encode()).hexdigest(),
     }
 
 
@@ -82,7 +82,7 @@ class Intermediate:
         # As JSON has them: a tuple comes back as a list.
         today = json.loads(json.dumps(self.inputs))
         if changed := sorted(name for name in {*inputs, *today} if inputs.get(name) != today.get(name)):
-            return f"was made from another {', '.join(changed)}"
+            return f"was made with other {', '.join(changed)}"
         try:
             damaged = weights is not None and weights_fingerprint(self.model) != weights
         except Exception as error:  # safetensors' own errors have no common class
