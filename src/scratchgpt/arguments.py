@@ -91,7 +91,7 @@ def check(arguments: Any) -> None:
     for field in fields(arguments):
         value: Any = vars(arguments)[field.name]
         bounds = field.metadata.get("metavar")
-        if value == "" and field.default == "":
+        if field.default == "" and not value:
             raise ValueError(f"--{field.name} is missing: {field.metadata['help']}")
         if isinstance(bounds, Bounds) and value is not None and not bounds.allow(value):
             finite = "" if math.isfinite(value) else "finite, "
