@@ -21,7 +21,7 @@ from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
 
 import scratchgpt  # noqa: F401 - registers the classes
-from scratchgpt.arguments import option, parse_arguments
+from scratchgpt.arguments import option, parse_arguments, run_recipe
 from scratchgpt.inference.chat import Answer, ChatSession, Sampling
 from scratchgpt.inference.decoding import load_for_decoding
 
@@ -139,4 +139,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_recipe(main)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scratchgpt.adapters import load_adapter, merge_adapter
-from scratchgpt.arguments import option, parse_arguments
+from scratchgpt.arguments import option, parse_arguments, run_recipe
 from scratchgpt.data.chat import stop_token_id
 from scratchgpt.hub.model_directory import save_model
 from scratchgpt.hub.staging import check_output
@@ -44,4 +44,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_recipe(main)

@@ -77,7 +77,7 @@ def test_same_bytes_in_any_order(tmp_path: Path) -> None:
     [
         ([{"text": "a"}], [], "no conversation in the columns"),
         (ALPACA[:1], [], "empty"),
-        (ALPACA, ["--validation_fraction", "1"], "together less than 1"),
+        (ALPACA, ["--validation_fraction", "1"], "validation_fraction=1.0: it must be at least 0 and below 1"),
     ],
 )
 def test_bad_input_leaves_nothing(tmp_path: Path, rows: list[dict], more: list[str], complaint: str) -> None:

@@ -116,7 +116,7 @@ def test_another_process_gives_the_same_rows(folder: Path) -> None:
     )
     records = json.loads((folder / "build.json").read_text(encoding="utf-8"))
     assert re.findall(r"SHA-256 of the rows: (\w+)", run.stdout) == [record["sha256"] for record in records.values()]
-    assert '"output_dir": "nowhere"' in run.stdout
+    assert run.stdout.startswith("output_dir: nowhere\n")
     assert "nothing was written" in run.stdout
     assert not (Path(__file__).parents[2] / "nowhere").exists()
 

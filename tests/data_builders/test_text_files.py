@@ -177,7 +177,7 @@ def test_same_input_same_bytes_and_dry_run_writes_nothing(
     ("options", "message"),
     [
         (["--near_duplicate_threshold", "0"], "near_duplicate_threshold=0"),
-        (["--num_perm", "1"], "num_perm=1: give 16 or more"),
+        (["--num_perm", "1"], "num_perm=1: it must be at least 16"),
         (["--shingle_size", "0"], "shingle_size=0"),
         (["--min_characters", "100000"], r"is left \(too short: 43"),
         (["--test_fraction", "0.95"], r"test_fraction=0\.95"),

@@ -1,6 +1,7 @@
 """The classifier recipe as a user runs it: from a file to a pipeline, every way of tuning, and bad input."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -136,6 +137,42 @@ def test_random_weights_and_reading_on(workplace: Path) -> None:
     assert results(workplace / "on")["base"].endswith("language_model/final")
 
 
+def test_a_language_model_stage_is_used_again_only_for_what_it_was_made_from(workplace: Path, capsys) -> None:
+    """Before, whatever stood in output_dir/language_model was taken, whichever base, text and arguments made it."""
+    from datasets import Dataset, DatasetDict
+
+    for name, rows in (("first", texts(60)), ("second", texts(50))):
+        text = Dataset.from_dict({"text": [text for _, text in rows]})
+        DatasetDict(train=text, validation=text.select(range(20))).save_to_disk(workplace / name)
+    common = {"lm_steps": 2, "max_steps": 1, "baselines": "none"}
+
+    def start(**changed: object) -> str:
+        folder = workplace / "stages"
+        for checkpoint in folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+        finetune_classifier.main(options(workplace, "stages", **{"lm_data": workplace / "first", **common, **changed}))
+        return capsys.readouterr().out
+
+    assert "made anew" not in start()
+    written = (workplace / "stages" / "language_model" / "results.json").stat().st_mtime_ns
+    assert "made anew" not in start(learning_rate=0.02, save_steps=7)  # of the classifier alone, or of no effect
+    assert (workplace / "stages" / "language_model" / "results.json").stat().st_mtime_ns == written
+    assert "language_model was made with other text: it is made anew" in start(lm_data=workplace / "second")
+    assert "was made with other learning_rate, text: it is made anew" in start(lm_learning_rate=0.01)
+    assert "was made with other hidden_dropout, learning_rate: it" in start(hidden_dropout=0.2)
+
+
+def test_max_steps_win_over_epochs_and_both_are_told(workplace: Path, capsys) -> None:
+    """Before, --max_steps 3 beside --num_train_epochs 1 ran an epoch."""
+    finetune_classifier.main(options(workplace, "steps", max_steps=3, num_train_epochs=1, baselines="none"))
+    assert results(workplace / "steps")["steps"] == 3
+    assert "3 steps: 0.214 passes over the training texts" in capsys.readouterr().out
+    again = [str(workplace / "steps" / "arguments.yaml"), f"--output_dir={workplace / 'steps_again'}"]
+    finetune_classifier.main(again)
+    first, second = (results(workplace / name)["test"] for name in ("steps", "steps_again"))
+    assert first == second
+
+
 def test_two_processes_do_what_one_does(workplace: Path) -> None:
     """The same rows, losses and evaluation for an equal global batch."""
     settings = {"num_train_epochs": 1, "baselines": "none", "hidden_dropout": 0, "attention_dropout": 0}
@@ -197,6 +234,9 @@ def test_a_file_is_classified_in_batches(finished: Path, workplace: Path, capsys
         ({"tuning": "lora", "from_scratch": True}, None, "tuning=lora needs a base with weights"),
         ({"lm_steps": 3}, None, "lm_steps needs --lm_data"),
         ({"r_drop": -1}, None, "r_drop=-1"),
+        ({"max_length": 33}, None, "max_length=33 is beyond the model's context of 32 tokens"),
+        ({"num_train_epochs": "inf"}, None, "num_train_epochs=inf: it must be finite, above 0"),
+        ({"model_name_or_path": "no/where"}, None, "no/where is no model directory here"),
         ({"r_drop": 1, "hidden_dropout": 0, "attention_dropout": 0}, None, "give hidden_dropout or attention_dropout"),
         ({"model_name_or_path": ""}, None, "--model_name_or_path is missing"),
     ],

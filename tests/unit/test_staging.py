@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scratchgpt.hub.staging import staged_directory
+from scratchgpt.hub.staging import check_output, check_writable, staged_directory
 
 
 def write(target: Path, content: str | None, overwrite: bool = False) -> None:
@@ -39,3 +39,15 @@ def test_only_earlier_results_are_replaced(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is a file"):
         write(tmp_path / "precious", "1")
     assert [file.name for file in tmp_path.iterdir()] == ["precious"]
+
+
+def test_whether_files_can_be_written_is_found_without_leaving_any(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    check_writable(tmp_path / "deep" / "run")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+    for name in ("file", "file/run", "deep/" + "n" * 300):
+        with pytest.raises(ValueError, match=r"cannot be written to \(.+\): give another directory"):
+            check_writable(tmp_path / name)
+    with pytest.raises(ValueError, match="cannot be written"):
+        check_output(tmp_path / "file" / "out", overwrite=False, marker="result")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]

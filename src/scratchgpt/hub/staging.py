@@ -4,8 +4,27 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+def check_writable(directory: str | os.PathLike[str]) -> None:
+    """Makes sure that files can be written in a directory, which need not exist yet; leaves nothing behind.
+
+    Raises:
+        ValueError: where they cannot; says why.
+    """
+    path, missing = Path(directory).absolute(), []
+    try:
+        missing = [each for each in (path, *path.parents) if not each.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written to ({error.strerror}): give another directory") from error
+    finally:
+        for made in missing:
+            with suppress(OSError):  # another process uses it already
+                made.rmdir()
 
 
 def check_output(directory: str | os.PathLike[str], overwrite: bool, marker: str) -> Path:
@@ -16,7 +35,7 @@ def check_output(directory: str | os.PathLike[str], overwrite: bool, marker: str
         marker: a file that an earlier result holds; a directory without it is never replaced.
 
     Raises:
-        ValueError: when `directory` is a file, or not empty and not to be replaced.
+        ValueError: when `directory` is a file, cannot be written, or is not empty and not to be replaced.
     """
     path = Path(directory).absolute()
     if path.exists() and not path.is_dir():
@@ -26,6 +45,7 @@ def check_output(directory: str | os.PathLike[str], overwrite: bool, marker: str
             raise ValueError(f"{path} is not empty: give another directory, or --overwrite to replace it")
         if not (path / marker).is_file():
             raise ValueError(f"{path} holds no {marker}: it is no earlier result and is not replaced; empty it first")
+    check_writable(path.parent if path.exists() else path)
     return path
 
 

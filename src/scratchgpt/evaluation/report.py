@@ -1,0 +1,128 @@
+"""A page about finished runs, in Markdown: every number is read from the runs' files or computed from the data."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer
+
+from ..data.corpus import tokenize_corpus
+from ..data.text import read_texts
+from .baselines import compressed_bits_per_byte, unigram_bits_per_byte
+from .language_modelling import token_byte_counts
+from .leakage import ngram_overlap
+
+Section = tuple[list[str], list[str]]
+"""Paragraphs with the results, and those with plots and samples."""
+
+
+def read_json(file: Path) -> Any:
+    """Raises ValueError where the run has not got that far."""
+    if not file.is_file():
+        raise ValueError(f"{file} is missing: {file.parent} is no finished run")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def base_section(
+    run_dir: Path, metrics: Sequence[Mapping[str, Any]], data: str, cache_dir: str, plots: str
+) -> Section:
+    """The base model beside baselines, and what it writes.
+
+    Args:
+        metrics: the lines of its metrics.jsonl.
+        data: the data set it was trained on, with the splits train and validation.
+        plots: where the plots are, as seen from the page.
+
+    Raises:
+        ValueError: for a run that is not finished.
+    """
+    results, final = read_json(run_dir / "results.json"), run_dir / "final"
+    tokenizer, config = AutoTokenizer.from_pretrained(final), AutoConfig.from_pretrained(final)
+    train, evaluation = (tokenize_corpus(data, final, cache_dir, split) for split in ("train", "validation"))
+    byte_counts = token_byte_counts(tokenizer, config.vocab_size).numpy()
+    measured = results["final"]
+    bits = {
+        "token frequencies alone (unigram)": unigram_bits_per_byte(train, evaluation, byte_counts),
+        **compressed_bits_per_byte(list(read_texts(data, "validation"))),
+        f"this model ({results['num_parameters']:,} parameters)": measured["bits_per_byte"],
+    }
+    samples = next((line["samples"] for line in reversed(metrics) if "samples" in line), [])
+    overlap, runs = ngram_overlap(
+        [tokenizer(text, split_special_tokens=True)["input_ids"] for text in samples], train.tokens
+    )
+    losses = [line["loss"] for line in metrics[-10:]]
+    gap = measured["loss"] - sum(losses) / len(losses)
+    speeds = sorted(line["tokens_per_second"] for line in metrics if "tokens_per_second" in line)
+    return [
+        "## The base model",
+        f"{results['steps']:,} steps, {results['num_targets']:,} tokens read from {train.num_bytes:,} bytes of text, "
+        f"{speeds[len(speeds) // 2]:,.0f} tokens per second (median). Validation on {measured['num_tokens']:,} tokens "
+        f"({measured['num_bytes']:,} bytes) of documents the model has not read; seed {results['identity']['seed']}.",
+        _table(["", "bits per byte of validation text"], [[name, f"{value:.3f}"] for name, value in bits.items()]),
+        f"Validation loss {measured['loss']:.4f} nats per token (perplexity {measured['perplexity']:.2f}), {gap:+.3f} "
+        f"against the last training losses. {overlap:.0%} of the samples' {runs} runs of 8 tokens stand word for word "
+        "in the training text"
+        + (": the model repeats what it has read." if overlap > 0.5 else ".")
+        + (" It has begun to memorise: fewer steps, dropout or more text would help." if gap > 1 else ""),
+    ], [
+        f"![loss]({plots}/loss.png)\n\n![throughput]({plots}/throughput.png)",
+        "What it writes:",
+        *map(_quote, samples),
+    ]
+
+
+def classifier_section(run_dir: Path, plots: str) -> Section:
+    """The classifier beside its baselines. Raises ValueError for a run that is not finished."""
+    results = read_json(run_dir / "results.json")
+    split = results["evaluated_on"]
+    measured = {**results["baselines"], f"this model ({results['tuning']})": results[split]}
+    rows = [
+        [name, _percent(m["accuracy"], m["accuracy_interval"]), f"{m['f1']:.3f}", f"{m['mcc']:.3f}"]
+        for name, m in measured.items()
+    ]
+    return [
+        "## The classifier",
+        f"{results[split]['num_texts']:,} texts of the split {split}, {len(results['labels'][split])} labels, seed "
+        f"{results['identity']['seed']}, {results['seconds']:.0f} s of training; in brackets 95 % intervals.",
+        _table(["", "accuracy", f"F1 ({results[split]['f1_of']})", "MCC"], rows),
+    ], [f"![confusion]({plots}/confusion.png)\n\n![calibration]({plots}/calibration.png)"]
+
+
+def chat_section(run_dir: Path) -> Section:
+    """The chat model beside its base, and some of its answers. Raises ValueError for a run that is not finished."""
+    results, scores = read_json(run_dir / "results.json"), read_json(run_dir / "responses.json")
+    rows = [
+        [
+            name,
+            f"{score['rouge_l']:.3f}",
+            _percent(score["exact_stop_rate"], score["exact_stop_interval"]),
+            f"{score['mean_tokens']:.0f}",
+        ]
+        for name, score in scores.items()
+    ]
+    lines = (run_dir / "responses.jsonl").read_text(encoding="utf-8").splitlines()
+    transcript = []
+    for line in map(json.loads, lines[:4]):
+        transcript.append(f"**{line['messages'][-1]['content']}**")
+        transcript.append(_quote(line["responses"]["tuned"]["text"] or "(nothing)"))
+    return [
+        "## The chat model",
+        f"Validation loss {results['final']['loss']:.3f} nats on {results['final']['num_tokens']:,} tokens of "
+        f"answers. {scores['tuned']['num_responses']} questions of the validation split, answered greedily by the "
+        "base and by the tuned model; in brackets 95 % intervals.",
+        _table(["", "ROUGE-L", "answers that end by themselves", "tokens in an answer"], rows),
+    ], ["The first of these questions, and what the model says:", *transcript]
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _quote(text: str) -> str:
+    return "> " + text.strip().replace("\n", "\n> ")
+
+
+def _percent(value: float, interval: list[float]) -> str:
+    return f"{value:.1%} ({interval[0]:.1%} to {interval[1]:.1%})"
