@@ -41,7 +41,7 @@ def rows(head: Any, number: int = 12, problem: str = "single_label_classificatio
     for row in range(number):
         ids = torch.randint(VOCABULARY, (LENGTH,), generator=generator)
         labels = ids.clone() if head is ScratchGPTForCausalLM else ids % LABELS
-        labels[: row % LENGTH] = -100
+        labels[: 1 + row % (LENGTH - 1)] = -100  # the first: some Trainers count it among a language model's targets
         if head is ScratchGPTForSequenceClassification:
             labels = ids[0] % LABELS
             if problem != "single_label_classification":
