@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeGuard
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .fingerprints import write_base_reference
+from .fingerprints import base_reference, write_base_reference
 from .staging import staged_directory
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def write_model(
     tokenizer.save_pretrained(directory)
     model.save_pretrained(os.fspath(directory), state_dict=state_dict)
     if is_adapted(model):
-        write_base_reference(model, tokenizer, directory)
+        write_base_reference(base_reference(model, tokenizer), directory)
 
 
 def load_weights(model: "PreTrainedModel | PeftModel", directory: str | os.PathLike[str]) -> None:
