@@ -13,6 +13,8 @@ from safetensors import safe_open
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file
 
+from .seals import verify_if_sealed
+
 if TYPE_CHECKING:
     from peft import PeftModel
 
@@ -119,6 +121,7 @@ def verify_base(adapter_dir: str | os.PathLike[str], base: str | os.PathLike[str
     Raises:
         ValueError: for a base that is not there, and for other weights or another tokenizer than the adapter was
             trained with; names both fingerprints.
+        SealError: where the adapter is damaged.
     """
     wanted = read_base_reference(adapter_dir)
     directory = os.fspath(base) if base is not None else wanted.base
@@ -139,3 +142,4 @@ def verify_base(adapter_dir: str | os.PathLike[str], base: str | os.PathLike[str
                 f"{adapter_dir} was not trained on {directory}: the {what} had the SHA-256 {expected}, here it is "
                 f"{found}. Give the base that it was trained on, then at {wanted.base} (--base)"
             )
+    verify_if_sealed(adapter_dir)

@@ -42,10 +42,6 @@ def seal(directory: Path) -> None:
     sync_directory(directory)
 
 
-def is_sealed(directory: str | os.PathLike[str]) -> bool:
-    return (Path(directory) / MANIFEST).is_file()
-
-
 def verify_seal(directory: str | os.PathLike[str]) -> None:
     """Makes sure that every sealed file is, byte for byte, what was written.
 
@@ -66,6 +62,21 @@ def verify_seal(directory: str | os.PathLike[str]) -> None:
             raise SealError(f"{file} cannot be read: {error}") from error
         if found != entry["xxh3_128"]:
             raise SealError(f"{file} is damaged: its hash is not that of what was written")
+
+
+def verify_if_sealed(directory: str | os.PathLike[str]) -> None:
+    """`verify_seal` where there is a manifest: what others wrote, and names of the Hub, have none.
+
+    Raises:
+        SealError: as `verify_seal`, with what to do.
+    """
+    if (Path(directory) / MANIFEST).is_file():
+        try:
+            verify_seal(directory)
+        except SealError as error:
+            raise SealError(
+                f"{error}. Take another copy of it, or delete {MANIFEST} if you changed the directory on purpose"
+            ) from error
 
 
 def looks_whole(directory: Path) -> bool:
@@ -103,7 +114,7 @@ def sync_directory(directory: Path) -> None:
 
 def _manifest_bytes(entries: dict[str, dict[str, Any]]) -> bytes:
     """The one way to write these entries, with a hash of them, so that damage to the manifest itself is noticed."""
-    own = xxhash.xxh3_128_hexdigest(json.dumps(entries, sort_keys=True))
+    own = xxhash.xxh3_128_hexdigest(json.dumps(entries, sort_keys=True).encode())
     return json.dumps({"format": 2, "files": entries, "xxh3_128": own}, indent=1, sort_keys=True).encode() + b"\n"
 
 
