@@ -99,7 +99,7 @@ def test_what_a_killed_writer_left_is_cleared_by_the_next(tmp_path: Path) -> Non
 
 def test_a_kill_between_the_renames_loses_nothing(tmp_path: Path) -> None:
     write(tmp_path / "out", "1")
-    (tmp_path / "out").rename(tmp_path / ".out.old")
+    (tmp_path / "out").rename(tmp_path / ".out.0123abcd.old")
     with pytest.raises(TypeError):
         write(tmp_path / "out", None, overwrite=True)
     assert (tmp_path / "out/result").read_text() == "1"

@@ -59,24 +59,11 @@ def staged_directory(directory: str | os.PathLike[str], overwrite: bool, marker:
     Raises:
         ValueError: as `check_output`, before anything is written.
     """
-    path = check_output(directory, overwrite, marker)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    old = path.with_name(f".{path.name}{OLD}")
-    with _claimed(path.with_name(f".{path.name}{NEW}")) as new:
-        if old.exists() and not path.exists():  # a kill between the two renames below
-            old.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
-        check_output(path, overwrite, marker)  # another writer may have been first
+    path = Path(directory).absolute()
+    with claimed(path) as new:
+        check_output(path, overwrite, marker)
         yield new
-        if path.exists():
-            path.rename(old)
-        try:
-            new.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        publish(new, path)
 
 
 @contextmanager
@@ -147,26 +134,49 @@ def unlock(descriptor: int) -> None:
 
 
 @contextmanager
-def _claimed(path: Path) -> Iterator[Path]:
-    """`path` as an empty directory that nobody else writes in; removed at the end if it is still there."""
+def claimed(path: Path) -> Iterator[Path]:
+    """An empty directory beside `path` in which nobody else writes; removed at the end unless it was published.
+
+    Waits for whoever holds it. Restores what a kill between the two renames of `publish` has left aside.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new, descriptor = path.with_name(f".{path.name}{NEW}"), None
     try:
-        descriptor = None
         while descriptor is None:
-            path.mkdir(exist_ok=True)
-            descriptor = lock(path, wait=True)
+            new.mkdir(exist_ok=True)
+            descriptor = lock(new, wait=True)
     except OSError:  # no locks here: a name that nobody else has, and nobody waits
-        path = path.with_name(f"{path.stem}.{uuid4().hex[:8]}{NEW}")
-        path.mkdir()
+        new = path.with_name(f".{path.name}.{uuid4().hex[:8]}{NEW}")
+        new.mkdir()
     try:
-        for leftover in path.iterdir():
+        for leftover in new.iterdir():
             shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
-        yield path
+        for aside in path.parent.glob(f".{path.name}.*{OLD}"):
+            if not path.exists():
+                aside.rename(path)
+            shutil.rmtree(aside, ignore_errors=True)
+        yield new
     finally:
-        # While it is still ours: after a rename the place may be another's already.
-        if descriptor is None or _is_at(descriptor, path):
-            shutil.rmtree(path, ignore_errors=True)
+        # Only while it is ours: after a rename the place may be another's already.
+        if descriptor is None or _is_at(descriptor, new):
+            shutil.rmtree(new, ignore_errors=True)
         if descriptor is not None:
             unlock(descriptor)
+
+
+def publish(new: Path, path: Path) -> None:
+    """Renames `new`, which is claimed, to `path`, in the place of what is there."""
+    # With a name of its own: from the second rename on the next writer may be at work.
+    aside = path.with_name(f".{path.name}.{uuid4().hex[:8]}{OLD}")
+    if path.exists():
+        path.rename(aside)
+    try:
+        new.rename(path)
+    except OSError:
+        if aside.exists():
+            aside.rename(path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
