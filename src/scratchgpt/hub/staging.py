@@ -6,6 +6,7 @@ same directory take turns, and what a killed one left is recognised and cleared 
 """
 
 import contextlib
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -151,7 +152,7 @@ def claimed(path: Path) -> Iterator[Path]:
     try:
         for leftover in new.iterdir():
             shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
-        for aside in path.parent.glob(f".{path.name}.*{OLD}"):
+        for aside in path.parent.glob(f".{glob.escape(path.name)}.*{OLD}"):
             if not path.exists():
                 aside.rename(path)
             shutil.rmtree(aside, ignore_errors=True)
