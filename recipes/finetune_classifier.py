@@ -60,7 +60,7 @@ from scratchgpt.hub.model_directory import save_model
 from scratchgpt.training.arguments import TrainingArguments
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
-from scratchgpt.training.meters import peak_memory_mb
+from scratchgpt.training.metrics import peak_memory_mb
 from scratchgpt.training.tasks.classification import TextClassification, balanced_weights, freeze
 from scratchgpt.training.tasks.language_modelling import LanguageModelling
 

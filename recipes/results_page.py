@@ -21,7 +21,7 @@ from scratchgpt.data.text import read_texts
 from scratchgpt.evaluation.baselines import compressed_bits_per_byte, unigram_bits_per_byte
 from scratchgpt.evaluation.language_modelling import token_byte_counts
 from scratchgpt.evaluation.leakage import ngram_overlap
-from scratchgpt.training.meters import read_metrics
+from scratchgpt.training.metrics import read_metrics
 
 
 @dataclass

@@ -23,7 +23,7 @@ import torch
 from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .arguments import option
-from .hub.fingerprints import read_base_reference, tokenizer_fingerprint, weights_fingerprint
+from .hub.fingerprints import read_base_reference, verify_base
 from .modeling_scratchgpt import ScratchGPTForCausalLM, ScratchGPTPreTrainedModel
 
 if TYPE_CHECKING:
@@ -164,25 +164,9 @@ def load_adapter(
     """
     from peft import PeftModel
 
-    wanted = read_base_reference(adapter)
-    directory = os.fspath(base) if base is not None else wanted.base
-    try:
-        weights = weights_fingerprint(directory)
-    except OSError as error:
-        raise ValueError(
-            f"the base of {adapter} cannot be read at {directory!r} ({error}): say where it is (--base)"
-        ) from error
+    verify_base(adapter, base)
+    directory = os.fspath(base) if base is not None else read_base_reference(adapter).base
     tokenizer = AutoTokenizer.from_pretrained(adapter)
-    for what, theirs, ours in (
-        ("weights", weights, wanted.weights_sha256),
-        ("tokenizer", tokenizer_fingerprint(AutoTokenizer.from_pretrained(directory)), wanted.tokenizer_sha256),
-        ("own tokenizer", tokenizer_fingerprint(tokenizer), wanted.tokenizer_sha256),
-    ):
-        if theirs != ours:
-            raise ValueError(
-                f"{adapter} was not trained on {directory}: the {what} had the SHA-256 {ours}, here it is {theirs}. "
-                f"Give the base that it was trained on, then at {wanted.base} (--base)"
-            )
     model: Any = PeftModel.from_pretrained(
         load_base(directory, kind, four_bit, **kwargs), os.fspath(adapter), is_trainable=trainable
     )

@@ -1,6 +1,7 @@
 """adapters.py: adapters beside a base that does not change, and on no other one."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,14 @@ from scratchgpt.adapters import (
     load_base,
     merge_adapter,
 )
-from scratchgpt.hub.fingerprints import BASE_FILE, tokenizer_fingerprint, weights_fingerprint
+from scratchgpt.hub.fingerprints import (
+    BASE_FILE,
+    base_reference,
+    tokenizer_fingerprint,
+    verify_base,
+    weights_fingerprint,
+    write_base_reference,
+)
 from scratchgpt.hub.model_directory import load_weights, save_model
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
@@ -204,3 +212,18 @@ def test_share_and_memory(tokenizer, tmp_path: Path) -> None:
     assert describe_parameters(base).startswith(f"{total:,} of {total:,} parameters are trained (100.00%)")
     adapted = describe_parameters(add_adapter(base, AdapterArguments(lora_r=1, lora_targets=["q_proj"])))
     assert adapted.startswith(f"{2 * 2 * 64:,} of {total + 2 * 2 * 64:,} parameters")
+
+
+def test_an_adapter_is_never_assigned_to_another_base(tokenizer, tmp_path: Path) -> None:
+    """Where the base on the disk was replaced, its hash was written into the adapter that was saved next."""
+    base_dir, adapter = write_base(tokenizer, tmp_path / "base"), tmp_path / "adapter"
+    model = add_adapter(load_base(base_dir), AdapterArguments())
+    save_model(model, tokenizer, adapter)
+    before = (adapter / BASE_FILE).read_text()
+    shutil.rmtree(base_dir)
+    write_base(tokenizer, base_dir, seed=1)
+    with pytest.raises(ValueError, match="weights had the SHA-256"):
+        verify_base(adapter)
+    with pytest.raises(ValueError, match="never assigned to another base"):
+        write_base_reference(base_reference(model, tokenizer), adapter)
+    assert (adapter / BASE_FILE).read_text() == before

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file
+
+from .seals import verify_if_sealed
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -75,13 +77,27 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def write_base_reference(
-    model: "PeftModel", tokenizer: PreTrainedTokenizerBase, directory: str | os.PathLike[str]
-) -> None:
-    """Writes `base.json` into an adapter's directory."""
+def base_reference(model: "PeftModel", tokenizer: PreTrainedTokenizerBase) -> BaseReference:
+    """The base under an adapter, as it is on the disk now."""
     base: Any = model.get_base_model().name_or_path
-    reference = BaseReference(base, weights_fingerprint(base), tokenizer_fingerprint(tokenizer))
-    (Path(directory) / BASE_FILE).write_text(json.dumps(asdict(reference), indent=2) + "\n", encoding="utf-8")
+    return BaseReference(base, weights_fingerprint(base), tokenizer_fingerprint(tokenizer))
+
+
+def write_base_reference(reference: BaseReference, directory: str | os.PathLike[str]) -> None:
+    """Writes `base.json` into an adapter's directory.
+
+    Raises:
+        ValueError: where there is one already that names another base: an adapter belongs to one base for good.
+    """
+    file = Path(directory) / BASE_FILE
+    if file.is_file():
+        before = read_base_reference(directory)
+        if before.weights_sha256 != reference.weights_sha256:
+            raise ValueError(
+                f"{file} names the base {before.weights_sha256}, not {reference.weights_sha256}: an adapter is never "
+                "assigned to another base"
+            )
+    file.write_text(json.dumps(asdict(reference), indent=2) + "\n", encoding="utf-8")
 
 
 def read_base_reference(adapter: str | os.PathLike[str]) -> BaseReference:
@@ -94,3 +110,36 @@ def read_base_reference(adapter: str | os.PathLike[str]) -> BaseReference:
         return BaseReference(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{file} cannot be read ({error}): give the directory of an adapter trained here") from error
+
+
+def verify_base(adapter_dir: str | os.PathLike[str], base: str | os.PathLike[str] | None = None) -> None:
+    """Makes sure that `base` is the model that the adapter was trained on; called wherever an adapter is used.
+
+    Args:
+        base: directory or Hub name; default: where it was when the adapter was trained.
+
+    Raises:
+        ValueError: for a base that is not there, and for other weights or another tokenizer than the adapter was
+            trained with; names both fingerprints.
+        SealError: where the adapter is damaged.
+    """
+    wanted = read_base_reference(adapter_dir)
+    directory = os.fspath(base) if base is not None else wanted.base
+    try:
+        weights = weights_fingerprint(directory)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"the base of {adapter_dir} cannot be read at {directory!r} ({error}): say where it is (--base)"
+        ) from error
+    of_base, own = (tokenizer_fingerprint(AutoTokenizer.from_pretrained(name)) for name in (directory, adapter_dir))
+    for what, found, expected in (
+        ("weights", weights, wanted.weights_sha256),
+        ("tokenizer", of_base, wanted.tokenizer_sha256),
+        ("own tokenizer", own, wanted.tokenizer_sha256),
+    ):
+        if found != expected:
+            raise ValueError(
+                f"{adapter_dir} was not trained on {directory}: the {what} had the SHA-256 {expected}, here it is "
+                f"{found}. Give the base that it was trained on, then at {wanted.base} (--base)"
+            )
+    verify_if_sealed(adapter_dir)
