@@ -121,7 +121,7 @@ def run_loop(model: Any, rows: Any, case: Case, before_step: Callable[[], None])
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast
 
-    from scratchgpt.training.arguments import TrainingArguments
+    from scratchgpt.training.arguments import LanguageModelArguments
     from scratchgpt.training.loop import build_accelerator, train
     from scratchgpt.training.tasks.language_modelling import LanguageModelling
 
@@ -139,7 +139,7 @@ def run_loop(model: Any, rows: Any, case: Case, before_step: Callable[[], None])
         tokenizer_object=Tokenizer(WordLevel(words, unk_token="1")), bos_token="0", eos_token="0", pad_token="0"
     )
     with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
+        arguments = LanguageModelArguments(
             output_dir=folder, max_steps=10**6, eval_steps=10**6, save_steps=10**6, optimizer=case.optimizer,  # pyright: ignore
             learning_rate=1e-4, per_device_train_batch_size=case.batch_size,
         )  # fmt: skip

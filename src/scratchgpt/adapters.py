@@ -37,13 +37,12 @@ class AdapterArguments:
     tuning: Literal["full", "lora", "qlora"] = option(
         "lora", "full: all weights; lora: an adapter; qlora: an adapter on a base in four bits."
     )
-    lora_r: int = option(16, "Rank of the adapter's matrices.")
-    lora_alpha: int = option(32, "The adapter's output is scaled by alpha / rank (rsLoRA: alpha / √rank).")
-    lora_dropout: float = option(0.0, "Dropout on the adapter's input.")
+    lora_r: int = option(16, "Rank of the adapter's matrices.", at_least=1)
+    lora_alpha: int = option(32, "The adapter's output is scaled by alpha / rank (rsLoRA: alpha / √rank).", at_least=1)
+    lora_dropout: float = option(0.0, "Dropout on the adapter's input.", at_least=0, below=1)
     lora_targets: list[str] = option(["all-linear"], "Layers that are adapted: names like q_proj, or all-linear.")
     use_dora: bool = option(False, "DoRA: direction and size of the weights are adapted apart (Liu et al. 2024).")
     use_rslora: bool = option(False, "rsLoRA: scale by alpha / √rank, for high ranks (Kalajdzievski 2023).")
-    train_role_tokens: bool = option(True, "Adapters train the embeddings of the role tokens too; better, for memory.")
 
 
 def load_base(
@@ -108,7 +107,7 @@ def add_adapter(
 
     names = arguments.lora_targets
     rows = None
-    if token_ids and arguments.train_role_tokens:
+    if token_ids:
         tables = ["embed_tokens"] if model.config.tie_word_embeddings else ["embed_tokens", "lm_head"]
         rows = {table: sorted(token_ids) for table in tables}
     config = LoraConfig(

@@ -1,22 +1,116 @@
-"""What all recipes share: dataclass arguments from a YAML file and the command line, the command line winning."""
+"""What all recipes share: their options, with defaults, help and bounds; a YAML file and the command line; errors.
 
+A recipe's options are a dataclass. `parse_arguments` fills it from `[config.yaml] [--name value …]`, the command line
+winning; `run_recipe` turns a user's mistake into one line and exit code 2.
+
+A value in the YAML file means what it would mean on the command line: the option's type decides, not YAML. So `no` is
+text where the option holds text and false where it is a switch, and `007` and `12:30` stay as they are.
+"""
+
+import difflib
+import math
+import os
 import sys
-from collections.abc import Sequence
-from dataclasses import field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast, get_args, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg
 
 Arguments = TypeVar("Arguments")
 
+ARGUMENTS_FILE = "arguments.yaml"
 
-def option(default: Any, help: str) -> Any:
-    """A dataclass field with a default and the help text of `--help`."""
+NOT_PART_OF_A_RUN = ("dry_run", "overwrite", "resume_from_checkpoint")
+"""Options that say how a run is started. They are not kept in arguments.yaml, from which it could be started again."""
+
+EXIT_MISTAKE = 2
+"""Exit code for a mistake of the user's: arguments, files or data that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Which numbers an option can have. Infinity and NaN never are among them."""
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+
+    def allow(self, value: float) -> bool:
+        return (
+            math.isfinite(value)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.below is None or value < self.below)
+        )
+
+    def in_words(self) -> str:
+        parts = (("at least", self.at_least), ("above", self.above), ("at most", self.at_most), ("below", self.below))
+        return " and ".join(f"{words} {number:,g}" for words, number in parts if number is not None)
+
+    def __str__(self) -> str:
+        """As --help shows it; argparse allows neither spaces nor brackets here."""
+        parts = ((">=", self.at_least), (">", self.above), ("<=", self.at_most), ("<", self.below))
+        return ",".join(f"{sign}{number:g}" for sign, number in parts if number is not None)
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A dataclass field with a default, the help text of `--help`, and for a number its bounds (see `check`)."""
+    bounds = Bounds(at_least, above, at_most, below)
+    # HfArgumentParser hands the metadata to argparse, where the metavar is what --help shows in place of a value.
+    metadata = {} if bounds == Bounds() else {"metavar": bounds}
     if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata={"help": help})
-    return field(default=default, metadata={"help": help})
+        return HfArg(default_factory=lambda: list(default), help=help, metadata=metadata)
+    return HfArg(default=default, help=help, metadata=metadata)
+
+
+def required(help: str) -> Any:
+    """A dataclass field of text that has to be given."""
+    return option("", help)
+
+
+def check(arguments: Any) -> None:
+    """Checks the options of a dataclass one by one.
+
+    Raises:
+        ValueError: for an option declared as `required` that is missing, and a number outside of its bounds.
+    """
+    for field in fields(arguments):
+        value, bounds = vars(arguments)[field.name], field.metadata.get("metavar")
+        if value == "" and field.default == "":
+            raise ValueError(f"--{field.name} is missing: {field.metadata['help']}")
+        if isinstance(bounds, Bounds) and value is not None and not bounds.allow(value):
+            finite = "" if math.isfinite(value) else "finite, "
+            raise ValueError(f"{field.name}={value}: it must be {finite}{bounds.in_words()}")
+
+
+@dataclass(kw_only=True)
+class RecipeArguments:
+    """What every recipe's arguments inherit. Raises ValueError as `check`."""
+
+    dry_run: bool = option(False, "Print the arguments as a YAML file that the recipe takes, and stop.")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+class _Parser(HfArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Instead of the whole usage, which is longer than a screen."""
+        raise ValueError(f"{message} (--help lists all options)")
 
 
 def parse_arguments(kind: type[Arguments], argv: Sequence[str] | None = None) -> Arguments:
@@ -26,34 +120,100 @@ def parse_arguments(kind: type[Arguments], argv: Sequence[str] | None = None) ->
         argv: by default the command line's. A first argument that does not begin with a dash is the YAML file.
 
     Raises:
-        ValueError: for a YAML file that is missing, no mapping, or has names that `kind` lacks.
-        SystemExit: as argparse does, for a command line that cannot be understood, and after --help.
+        ValueError: for a YAML file that cannot be read, options that `kind` lacks, and values that cannot be.
+        SystemExit: after --help, and after --dry_run for a `RecipeArguments`.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = HfArgumentParser(cast(Any, kind))
-    if arguments and not arguments[0].startswith("-"):
-        # As if typed before the rest of the command line: checked in the same way, and what comes later wins.
-        arguments = _read_yaml(Path(arguments[0]), kind) + arguments[1:]
-    return parser.parse_args_into_dataclasses(arguments, look_for_args_file=False)[0]
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser = _Parser(cast(Any, kind), allow_abbrev=False)
+    if given and not given[0].startswith("-"):
+        # Values as if typed before the rest of the command line: checked in the same way, and what comes later wins.
+        # Lists and nothing (null) as defaults, because an empty list or nothing cannot be typed.
+        values, defaults = _read_yaml(Path(given[0]), kind)
+        parser.set_defaults(**defaults)
+        given = values + given[1:]
+    arguments, *_, unknown = parser.parse_args_into_dataclasses(
+        given, return_remaining_strings=True, look_for_args_file=False
+    )
+    if unknown:
+        raise ValueError(f"unknown option {unknown[0]}{_guess(unknown[0].lstrip('-').partition('=')[0], kind)}")
+    check(arguments)
+    if isinstance(arguments, RecipeArguments) and arguments.dry_run:
+        print(to_yaml(arguments), end="")
+        sys.exit()
+    return cast(Any, arguments)
 
 
-def _read_yaml(file: Path, kind: type) -> list[str]:
-    """The content of `file` as command line arguments."""
+def to_yaml(arguments: Any, leave_out: Sequence[str] = ("dry_run",)) -> str:
+    """A YAML file from which `parse_arguments` makes the same arguments."""
+    values = {name: value for name, value in asdict(arguments).items() if name not in leave_out}
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=119)
+
+
+def write_arguments(arguments: Any, directory: str | os.PathLike[str]) -> None:
+    """Writes `arguments.yaml`, from which the recipe does the same again."""
+    text = f"# Given to the recipe again, this reproduces the run.\n{to_yaml(arguments, NOT_PART_OF_A_RUN)}"
+    (Path(directory) / ARGUMENTS_FILE).write_text(text, encoding="utf-8")
+
+
+def run_recipe(main: Callable[[], object]) -> None:
+    """Calls `main`. A mistake of the user's (ValueError, OSError) becomes one line on standard error and exit code 2.
+
+    In Python's development mode (`python -X dev recipes/…`) the traceback is shown as well.
+    """
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        main()
+    except (ValueError, OSError) as error:
+        if sys.flags.dev_mode:
+            raise
+        print(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(EXIT_MISTAKE)
+
+
+def _guess(name: str, kind: type) -> str:
+    close = difflib.get_close_matches(name, [field.name for field in fields(cast(Any, kind))], n=1)
+    return f": did you mean {close[0]}?" if close else " (--help lists all options)"
+
+
+def _read_yaml(file: Path, kind: type) -> tuple[list[str], dict[str, Any]]:
+    """The content of `file`: single values as command line arguments; lists, and None, by their names."""
+    try:
+        root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except OSError as error:
         raise ValueError(f"{file} cannot be read ({error.strerror}): the first argument is a YAML file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not YAML: {error}") from error
-    if not isinstance(values, dict):
+    if not isinstance(root, yaml.MappingNode):
         raise ValueError(f"{file} must hold `name: value` lines")
-    known = [field.name for field in fields(kind)]
-    if unknown := sorted(set(map(str, values)) - set(known)):
-        raise ValueError(f"{file} has unknown names {unknown}; known are {known}")
-    arguments: list[str] = []
-    for name, value in values.items():
-        if isinstance(value, list):
-            arguments += [f"--{name}", *map(str, value)]
-        elif value is not None:
-            arguments.append(f"--{name}={value}")
-    return arguments
+    hints, values, defaults = get_type_hints(kind), [], {}
+    seen: set[str] = set()
+    for key, node in root.value:
+        name = str(key.value)
+        if name not in hints:
+            raise ValueError(f"{file}: unknown option {name}{_guess(name, kind)}")
+        if name in seen:
+            raise ValueError(f"{file} has {name} twice: leave one out")
+        seen.add(name)
+        kinds = (hints[name], *get_args(hints[name]))
+        if _is_null(node):
+            if type(None) not in kinds:
+                raise ValueError(f"{file}: {name} has no value: give one, or leave the line out")
+            defaults[name] = None
+        elif isinstance(node, yaml.ScalarNode):
+            values.append(f"--{name}={_bool_or_text(node) if bool in kinds else node.value}")
+        elif isinstance(node, yaml.SequenceNode) and list[str] in kinds:
+            if wrong := [item for item in node.value if _is_null(item) or not isinstance(item, yaml.ScalarNode)]:
+                raise ValueError(f"{file}: {name} has no single value in line {wrong[0].start_mark.line + 1}")
+            defaults[name] = [item.value for item in node.value]
+        else:
+            raise ValueError(f"{file}: {name} takes one value")
+    return values, defaults
+
+
+def _is_null(node: yaml.Node) -> bool:
+    return node.tag == "tag:yaml.org,2002:null"
+
+
+def _bool_or_text(node: yaml.ScalarNode) -> str:
+    """Also on and off, which are switches in YAML and not on the command line."""
+    is_bool = node.tag == "tag:yaml.org,2002:bool"
+    return str(yaml.SafeLoader.bool_values[node.value.lower()]) if is_bool else node.value

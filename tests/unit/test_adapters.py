@@ -74,7 +74,7 @@ SWITCHES = [
     {},
     {"use_dora": True},
     {"use_rslora": True, "lora_r": 4, "lora_alpha": 4},
-    {"lora_targets": ["q_proj", "v_proj"], "train_role_tokens": False},
+    {"lora_targets": ["q_proj", "v_proj"]},
 ]
 
 
@@ -86,7 +86,7 @@ def test_lora(tokenizer, preset: str, switches: dict[str, Any], tmp_path: Path) 
     base = load_base(base_dir)
     before = {name: weight.clone() for name, weight in base.state_dict().items()}
     untrained = logits(base, ids)
-    roles = tokenizer.convert_tokens_to_ids(["<|user|>", "<|end|>"])
+    roles = [] if "lora_targets" in switches else tokenizer.convert_tokens_to_ids(["<|user|>", "<|end|>"])
     model = add_adapter(base, AdapterArguments(**switches), roles)
     torch.testing.assert_close(logits(model, ids), untrained)
     losses = train(model, ids)

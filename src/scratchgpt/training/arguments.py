@@ -3,66 +3,78 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ..arguments import option
+from ..arguments import RecipeArguments, option
 
 TRACKERS = ("tensorboard", "wandb", "trackio")
 
+MAX_LEARNING_RATE = 10.0
+"""Far beyond any that trains: what is above is a slip, and overflows."""
+
 
 @dataclass
-class TrainingArguments:
+class TrainingArguments(RecipeArguments):
     """How to train. Raises ValueError for numbers that no run can have."""
 
     output_dir: str = option("runs/run", "Where checkpoints, metrics, plots and the final model go.")
     resume_from_checkpoint: str | None = option(
-        None, "true: go on from the newest valid checkpoint in output_dir, if there is one; or a checkpoint's path."
+        None,
+        "true: continue from the newest valid checkpoint in output_dir, if there is one; or the path of a checkpoint.",
     )
-    seed: int = option(0, "Decides the initial weights, the order of the rows and the dropout.")
-    dry_run: bool = option(False, "Print the arguments as they were understood, and stop.")
+    seed: int = option(
+        0, "Decides the initial weights, the order of the rows and the dropout.", at_least=0, at_most=2**32 - 1
+    )
 
-    max_steps: int = option(1000, "Optimizer steps.")
-    per_device_train_batch_size: int = option(8, "Rows per process and forward pass.")
-    gradient_accumulation_steps: int = option(1, "Forward passes per optimizer step.")
+    max_steps: int = option(1000, "Optimizer steps.", at_least=1)
+    per_device_train_batch_size: int = option(8, "Rows per process and forward pass.", at_least=1)
+    gradient_accumulation_steps: int = option(1, "Forward passes per optimizer step.", at_least=1)
 
     optimizer: Literal["adamw", "muon"] = option("adamw", "muon: the layers' matrices by Muon, the rest by AdamW.")
-    learning_rate: float = option(6e-4, "Peak learning rate of AdamW.")
-    muon_learning_rate: float = option(0.02, "Peak learning rate of Muon.")
-    weight_decay: float = option(0.1, "Decoupled weight decay of the matrices.")
-    adam_beta1: float = option(0.9, "AdamW's decay of the mean gradient.")
-    adam_beta2: float = option(0.95, "AdamW's decay of the mean squared gradient.")
-    max_grad_norm: float = option(1.0, "Gradients are scaled down to this norm.")
+    learning_rate: float = option(6e-4, "Peak learning rate of AdamW.", above=0, at_most=MAX_LEARNING_RATE)
+    muon_learning_rate: float = option(0.02, "Peak learning rate of Muon.", above=0, at_most=MAX_LEARNING_RATE)
+    weight_decay: float = option(0.1, "Decoupled weight decay of the matrices.", at_least=0, at_most=10)
+    adam_beta1: float = option(0.9, "AdamW's decay of the mean gradient.", at_least=0, below=1)
+    adam_beta2: float = option(0.95, "AdamW's decay of the mean squared gradient.", at_least=0, below=1)
+    max_grad_norm: float = option(
+        1.0, "Gradients with a larger norm are scaled down to this one; 0: they are not.", at_least=0
+    )
     lr_schedule: Literal["cosine", "linear", "wsd", "constant"] = option("cosine", "Shape of the learning rate.")
-    warmup_steps: int = option(0, "Steps of linear warm-up.")
-    decay_steps: int = option(0, "wsd: steps of decay at the end.")
-    min_lr_ratio: float = option(0.1, "Last learning rate as a share of the peak.")
-    ema_decay: float | None = option(None, "Keep a moving average of the weights, and take it as the final model.")
+    warmup_steps: int = option(0, "Steps of linear warm-up.", at_least=0)
+    decay_steps: int = option(0, "wsd: steps of decay at the end.", at_least=0)
+    min_lr_ratio: float = option(0.1, "Last learning rate as a share of the peak.", at_least=0, at_most=1)
+    ema_decay: float | None = option(
+        None, "Keep a moving average of the weights (0.999, say), which becomes the final model.", above=0, below=1
+    )
 
     mixed_precision: Literal["auto", "bf16", "no"] = option("auto", "auto: bf16 where the hardware multiplies it.")
     compile: bool = option(True, "Compile the training step with torch.compile.")
     gradient_checkpointing: bool = option(False, "Recompute activations in the backward pass: less memory, slower.")
 
-    logging_steps: int = option(10, "Steps between two lines of metrics.jsonl.")
+    logging_steps: int = option(10, "Steps between two lines of metrics.jsonl.", at_least=1)
     eval_steps: int = option(
-        250, "Steps between two evaluations on the validation split; the last step always is one."
+        250, "Steps between two evaluations on the validation split; the last step is always one.", at_least=1
     )
-    eval_tokens: int | None = option(None, "Evaluate on about so many tokens; default: the whole split.")
-    early_stopping_patience: int | None = option(None, "Stop after so many evaluations without a better one.")
+    early_stopping_patience: int | None = option(
+        None, "Stop after this many evaluations without a better one.", at_least=1
+    )
     load_best_at_end: bool = option(False, "final/ has the best checkpoint's weights instead of the last step's.")
-    sample_prompts: list[str] = option([], "Prompts that are completed at every evaluation.")
-    sample_tokens: int = option(64, "New tokens per sample.")
 
-    save_steps: int = option(500, "Steps between two checkpoints; the last step always is one.")
-    save_total_limit: int = option(2, "Checkpoints kept beside the best one.")
+    save_steps: int = option(500, "Steps between two checkpoints; the last step is always one.", at_least=1)
+    save_total_limit: int = option(2, "Checkpoints kept beside the best one.", at_least=1)
     on_nonfinite: Literal["stop", "skip"] = option("stop", "What to do when loss or gradient is not finite.")
     on_loss_spike: Literal["warn", "skip", "stop", "ignore"] = option("warn", "What to do when the loss jumps far up.")
     report_to: list[str] = option([], f"Trackers: {', '.join(TRACKERS)}.")
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "logging_steps",
-                     "eval_steps", "save_steps", "save_total_limit"):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+        super().__post_init__()
         unknown = [name for name in self.report_to if name not in TRACKERS]
         if unknown:
             raise ValueError(f"report_to={unknown[0]} is no tracker: choose from {', '.join(TRACKERS)}")
-        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise ValueError(f"ema_decay={self.ema_decay} must lie between 0 and 1, e.g. 0.999")
+
+
+@dataclass
+class LanguageModelArguments(TrainingArguments):
+    """How to train and evaluate a language model."""
+
+    eval_tokens: int | None = option(None, "Evaluate on about this many tokens; default: the whole split.", at_least=1)
+    sample_prompts: list[str] = option([], "Prompts that are completed at every evaluation.")
+    sample_tokens: int = option(64, "New tokens per sample.", at_least=1)

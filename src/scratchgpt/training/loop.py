@@ -237,7 +237,8 @@ class _Run:
                 part = self.loss(batch, share)
                 part.backward()
             loss += part.detach()
-        norm = gathered(torch.nn.utils.clip_grad_norm_(self.parameters, arguments.max_grad_norm)).to(self.device)
+        largest = arguments.max_grad_norm or float("inf")  # 0: measured, and left as it is
+        norm = gathered(torch.nn.utils.clip_grad_norm_(self.parameters, largest)).to(self.device)
         # The one moment in a step in which the processor waits for the device.
         loss, grad_norm = torch.stack((self._total(loss) / world, norm)).tolist()
         num_targets, num_tokens = totals.tolist()

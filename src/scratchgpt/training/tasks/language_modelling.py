@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ...data.packing import IGNORE_INDEX, Batch, CountedRows, Rows
 from ...evaluation.language_modelling import LanguageModelResult, evaluate_language_model, token_byte_counts
-from ..arguments import TrainingArguments
+from ..arguments import LanguageModelArguments
 from .base import row_length
 
 
@@ -25,7 +25,7 @@ class LanguageModelling:
     train_rows: Rows
     eval_rows: CountedRows
     tokenizer: PreTrainedTokenizerBase
-    arguments: TrainingArguments
+    arguments: LanguageModelArguments
 
     def num_targets(self, batch: Batch) -> torch.Tensor:
         return (batch["shift_labels"] != IGNORE_INDEX).sum()
