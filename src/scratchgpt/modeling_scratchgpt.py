@@ -359,14 +359,14 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
         check_keywords(kwargs)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give exactly one of input_ids and inputs_embeds.")
-        if inputs_embeds is None:
-            check_ids(input_ids, self.config.vocab_size)
-            inputs_embeds = self.embed_tokens(input_ids)
-        if inputs_embeds.shape[1] == 0:
+        if (input_ids if inputs_embeds is None else inputs_embeds).shape[1] == 0:
             raise ValueError(
                 "The input has no tokens (an empty text?): give at least one. `generate` without input_ids begins with "
                 "bos_token_id."
             )
+        if inputs_embeds is None:
+            check_ids(input_ids, self.config.vocab_size)
+            inputs_embeds = self.embed_tokens(input_ids)
         if use_cache and cache is None:
             cache = DynamicCache(config=self.config)
         num_cached = cache.get_seq_length() if isinstance(cache, Cache) else 0

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +26,11 @@ class BaseReference:
     """The base of an adapter: where it was, and what it was."""
 
     base: str
-    """Directory or Hub name, as it was given."""
+    """Hub name or directory; in the file a directory is given relative to the adapter's, which may be shared."""
     weights_sha256: str
     tokenizer_sha256: str
+    config: dict[str, Any] = field(default_factory=dict)
+    """Fields of the model's configuration that are not the base's: the labels of a classifier."""
 
 
 def weights_fingerprint(model: str | os.PathLike[str]) -> str:
@@ -79,8 +81,25 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def base_reference(model: "PeftModel", tokenizer: PreTrainedTokenizerBase) -> BaseReference:
     """The base under an adapter, as it is on the disk now."""
-    base: Any = model.get_base_model().name_or_path
-    return BaseReference(base, weights_fingerprint(base), tokenizer_fingerprint(tokenizer))
+    base: Any = model.get_base_model()
+    labels = {"id2label": base.config.id2label, "problem_type": base.config.problem_type}
+    config = {} if model.active_peft_config.task_type == "CAUSAL_LM" else labels
+    name = base.name_or_path
+    return BaseReference(name, weights_fingerprint(name), tokenizer_fingerprint(tokenizer), config)
+
+
+def seen_from(base: str, directory: str | os.PathLike[str]) -> str:
+    """How a file in `directory` names a base: relative to `directory`, and a Hub name as it is.
+
+    Of a base in a home directory that the adapter is not in, only the last name: the way there would tell whose it is.
+    """
+    if not Path(base).is_dir():
+        return base
+    there, here, home = (os.path.abspath(path) for path in (base, directory, Path.home()))
+    if os.path.commonpath([there, home]) == home != os.path.commonpath([here, home]):
+        return f"./{Path(there).name}"
+    relative = Path(os.path.relpath(there, here)).as_posix()
+    return relative if relative.startswith("..") else f"./{relative}"
 
 
 def write_base_reference(reference: BaseReference, directory: str | os.PathLike[str]) -> None:
@@ -97,17 +116,22 @@ def write_base_reference(reference: BaseReference, directory: str | os.PathLike[
                 f"{file} names the base {before.weights_sha256}, not {reference.weights_sha256}: an adapter is never "
                 "assigned to another base"
             )
-    file.write_text(json.dumps(asdict(reference), indent=2) + "\n", encoding="utf-8")
+    reference = replace(reference, base=seen_from(reference.base, directory))
+    file.write_text(json.dumps(asdict(reference), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_base_reference(adapter: str | os.PathLike[str]) -> BaseReference:
-    """
+    """What `base.json` says; a directory relative to the adapter's becomes absolute.
+
     Raises:
         ValueError: where `adapter` is not the directory of an adapter that was trained here.
     """
     file = Path(adapter) / BASE_FILE
     try:
-        return BaseReference(**json.loads(file.read_text(encoding="utf-8")))
+        reference = BaseReference(**json.loads(file.read_text(encoding="utf-8")))
+        if reference.base.startswith("."):
+            reference = replace(reference, base=os.path.abspath(Path(adapter) / reference.base))
+        return reference
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{file} cannot be read ({error}): give the directory of an adapter trained here") from error
 

@@ -6,14 +6,15 @@ names its base.
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .fingerprints import BaseReference, base_reference, write_base_reference
+from .fingerprints import BaseReference, base_reference, seen_from, write_base_reference
 from .seals import seal, verify_if_sealed
 from .staging import staged_directory
 
@@ -159,9 +160,25 @@ def write_model(
         base: of an adapter, as it was when it was loaded; default: as it is on the disk now.
     """
     tokenizer.save_pretrained(directory)
-    model.save_pretrained(os.fspath(directory), state_dict=state_dict)
-    if is_adapted(model):
-        write_base_reference(base or base_reference(model, tokenizer), directory)
+    if not is_adapted(model):
+        model.save_pretrained(os.fspath(directory), state_dict=state_dict)
+        return
+    base = base or base_reference(model, tokenizer)
+    with named_base(model, seen_from(base.base, directory)):
+        model.save_pretrained(os.fspath(directory), state_dict=state_dict)
+    write_base_reference(base, directory)
+
+
+@contextmanager
+def named_base(model: "PeftModel", name: str) -> Iterator[None]:
+    """Meanwhile peft writes `name` for the base, into adapter_config.json and the card, instead of an absolute path."""
+    adapter, config = model.active_peft_config, model.get_base_model().config
+    before = adapter.base_model_name_or_path, config._name_or_path
+    adapter.base_model_name_or_path = config._name_or_path = name
+    try:
+        yield
+    finally:
+        adapter.base_model_name_or_path, config._name_or_path = before
 
 
 def load_weights(model: "PreTrainedModel | PeftModel", directory: str | os.PathLike[str]) -> None:

@@ -19,7 +19,6 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.generation.streamers import BaseStreamer
 
 from ..data.chat import Message, render_chat
-from ..modeling_scratchgpt import CACHE
 from .answer_settings import answer_settings
 from .decoding import compiled_decoding
 
@@ -129,7 +128,7 @@ class ChatSession:
     def ask(self, text: str, on_text: Callable[[str], None] = lambda piece: None) -> Answer:
         """The model's answer to `text`; both are added to the history.
 
-        Ctrl-C ends the answer; what there is of it stays in the history. Was there nothing yet, then the question
+        Ctrl-C ends the answer; the part that was made stays in the history. If nothing was made yet, the question
         leaves the history too.
 
         Args:
@@ -146,8 +145,6 @@ class ChatSession:
         ids = torch.tensor([prompt], device=self.model.device)
         generate: Any = self.model.generate
         decoding = dict(self._decoding)
-        if decoding:
-            decoding[CACHE].reset()
         interrupted = False
         try:
             generate(
