@@ -219,11 +219,11 @@ def load_adapter(
         raise ValueError(f"{adapter} is an adapter for a {own.__name__}, and cannot be used as a {kind.__name__}")
     directory = os.fspath(base) if base is not None else reference.base
     tokenizer = AutoTokenizer.from_pretrained(adapter)
-    model: Any = PeftModel.from_pretrained(
-        load_base(directory, own, four_bit, **{**reference.config, **kwargs}),
-        os.fspath(adapter),
-        is_trainable=trainable,
-    )
+    under = load_base(directory, own, four_bit, **{**reference.config, **kwargs})
+    try:
+        model: Any = PeftModel.from_pretrained(under, os.fspath(adapter), is_trainable=trainable)
+    except KeyError as error:
+        raise ValueError(f"{adapter} is damaged: the weight {error} is missing") from error
     expected, found = set(get_peft_model_state_dict(model)), set(load_peft_weights(os.fspath(adapter), device="cpu"))
     if wrong := sorted(expected ^ found):
         raise ValueError(f"{adapter} is damaged: weights are missing or left over: {wrong[:5]}, {len(wrong)} in all")

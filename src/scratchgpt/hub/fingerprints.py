@@ -131,6 +131,10 @@ def read_base_reference(adapter: str | os.PathLike[str]) -> BaseReference:
         reference = BaseReference(**json.loads(file.read_text(encoding="utf-8")))
         if reference.base.startswith("."):
             reference = replace(reference, base=os.path.abspath(Path(adapter) / reference.base))
+        if names := reference.config.get("id2label"):  # JSON makes text of its numbers
+            id2label = {int(number): name for number, name in names.items()}
+            label2id = {name: number for number, name in id2label.items()}
+            reference = replace(reference, config={**reference.config, "id2label": id2label, "label2id": label2id})
         return reference
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{file} cannot be read ({error}): give the directory of an adapter trained here") from error
