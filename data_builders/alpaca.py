@@ -11,7 +11,7 @@ hash of the instruction: the same in every order of the rows. Licence: CC BY-NC 
 
 from pathlib import Path
 
-from scratchgpt.arguments import parse_arguments
+from scratchgpt.arguments import parse_arguments, run_recipe
 from scratchgpt.data.builder import Built, check_arguments, finish
 from scratchgpt.data.chat_builder import ChatBuilderArguments, build_chats, describe_left_out
 from scratchgpt.data.files import read_source
@@ -52,4 +52,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_recipe(main)

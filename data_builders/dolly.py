@@ -10,11 +10,11 @@ rows with the same instruction where there is no passage. Licence: CC BY-SA 3.0.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scratchgpt.arguments import parse_arguments
+from scratchgpt.arguments import option, parse_arguments, run_recipe
 from scratchgpt.data.builder import Built, check_arguments, finish
 from scratchgpt.data.chat_builder import ChatBuilderArguments, build_chats, describe_left_out
 from scratchgpt.data.files import read_source
@@ -24,8 +24,8 @@ HUB_NAME = "databricks/databricks-dolly-15k"
 
 @dataclass(kw_only=True)
 class DollyArguments(ChatBuilderArguments):
-    max_context_characters: int | None = field(
-        default=None, metadata={"help": "Leave out rows about longer passages, for models with a short context."}
+    max_context_characters: int | None = option(
+        None, "Leave out rows about longer passages, for models with a short context.", at_least=1
     )
 
 
@@ -78,4 +78,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_recipe(main)

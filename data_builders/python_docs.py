@@ -18,12 +18,12 @@ import platform
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from datasets import ClassLabel, DatasetDict, Features, Value
 from tqdm import tqdm
 
-from scratchgpt.arguments import parse_arguments
+from scratchgpt.arguments import option, parse_arguments, run_recipe
 from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
 from scratchgpt.data.splits import check_fractions, draw
 
@@ -100,8 +100,8 @@ WHERE_ANSWERS = ["The function {} is in the module {}.", "{} is in the module {}
 
 @dataclass(kw_only=True)
 class PythonDocsArguments(BuilderArguments):
-    validation_fraction: float = field(default=0.1, metadata={"help": "Share of the text that validates."})
-    test_fraction: float = field(default=0.1, metadata={"help": "Share of the text that tests."})
+    validation_fraction: float = option(0.1, "Share of the text that validates.", at_least=0, below=1)
+    test_fraction: float = option(0.1, "Share of the text that tests.", at_least=0, below=1)
 
 
 # Splitting.
@@ -392,4 +392,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_recipe(main)

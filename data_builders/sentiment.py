@@ -22,7 +22,7 @@ from typing import Literal
 
 from datasets import Features, Value
 
-from scratchgpt.arguments import parse_arguments
+from scratchgpt.arguments import option, parse_arguments, run_recipe
 from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
 from scratchgpt.data.labelled_texts import (
     LabelledTexts,
@@ -64,13 +64,13 @@ SOURCES = {
 @dataclass(kw_only=True)
 class SentimentArguments(BuilderArguments):
     name: Literal["sst2", "imdb", "rotten_tomatoes"] = field(metadata={"help": "Which collection it is."})
-    source: str | None = field(default=None, metadata={"help": "File of labelled texts; default: the Hub's."})
-    test: str | None = field(default=None, metadata={"help": "File of the published test split."})
-    unlabelled: str | None = field(default=None, metadata={"help": "File of texts without labels, for pretraining."})
-    column: str | None = field(default=None, metadata={"help": "Column of the text; default: the collection's own."})
-    validation_fraction: float = field(default=0.05, metadata={"help": "Share that validates."})
-    test_fraction: float = field(default=0.2, metadata={"help": "Share that tests, where no test split is given."})
-    balance: bool = field(default=False, metadata={"help": "Train on as many texts of either label."})
+    source: str | None = option(None, "File of labelled texts; default: the Hub's.")
+    test: str | None = option(None, "File of the published test split.")
+    unlabelled: str | None = option(None, "File of texts without labels, for pretraining.")
+    column: str | None = option(None, "Column of the text; default: the collection's own.")
+    validation_fraction: float = option(0.05, "Share that validates.", at_least=0, below=1)
+    test_fraction: float = option(0.2, "Share that tests, where no test split is given.", at_least=0, below=1)
+    balance: bool = option(False, "Train on as many texts of either label.")
 
 
 def clean(text: str) -> str:
@@ -183,4 +183,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_recipe(main)

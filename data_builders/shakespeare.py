@@ -10,12 +10,12 @@ one row, or blocks of `--block_characters`. Any single text can be split in this
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Features, Value, load_dataset
 
-from scratchgpt.arguments import parse_arguments
+from scratchgpt.arguments import option, parse_arguments, run_recipe
 from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
 from scratchgpt.data.splits import check_fractions
 
@@ -25,11 +25,9 @@ SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 @dataclass(kw_only=True)
 class ShakespeareArguments(BuilderArguments):
-    source: str | None = field(default=None, metadata={"help": "A text file; by default the Hub's tiny_shakespeare."})
-    validation_fraction: float = field(default=0.1, metadata={"help": "Share of the characters, from the end."})
-    block_characters: int | None = field(
-        default=None, metadata={"help": "Characters in a row; by default a split is one row."}
-    )
+    source: str | None = option(None, "A text file; by default the Hub's tiny_shakespeare.")
+    validation_fraction: float = option(0.1, "Share of the characters, from the end.", at_least=0, below=1)
+    block_characters: int | None = option(None, "Characters in a row; by default a split is one row.", at_least=1)
 
 
 def read_hub() -> str:
@@ -68,8 +66,6 @@ def read_file(file: Path) -> str:
 
 def build(arguments: ShakespeareArguments) -> Built:
     check_fractions(validation_fraction=arguments.validation_fraction)
-    if arguments.block_characters is not None and arguments.block_characters < 1:
-        raise ValueError(f"block_characters={arguments.block_characters}: give 1 or more, or nothing for one row")
     text = read_hub() if arguments.source is None else read_file(Path(arguments.source))
     original = hashlib.sha256(text.encode()).hexdigest() == SHA256
     source = "tiny_shakespeare" if original else Path(arguments.source or "").name
@@ -119,4 +115,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_recipe(main)

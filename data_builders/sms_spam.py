@@ -12,12 +12,12 @@ Of messages that are equal but for white space and case the first stays. Message
 numbers are on one side of the split, which a hash of their words and the seed decides, within each class.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Features, Value
 
-from scratchgpt.arguments import parse_arguments
+from scratchgpt.arguments import option, parse_arguments, run_recipe
 from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
 from scratchgpt.data.files import open_text
 from scratchgpt.data.labelled_texts import (
@@ -38,12 +38,10 @@ NAMES = ["ham", "spam"]
 
 @dataclass(kw_only=True)
 class SmsSpamArguments(BuilderArguments):
-    source: str | None = field(default=None, metadata={"help": f"File of messages; default: {HUB} on the Hub."})
-    validation_fraction: float = field(default=0.05, metadata={"help": "Share of the messages that validates."})
-    test_fraction: float = field(default=0.15, metadata={"help": "Share of the messages that tests."})
-    balance: bool = field(
-        default=False, metadata={"help": "Train on as many ham messages as there are spam messages; others stay."}
-    )
+    source: str | None = option(None, f"File of messages; default: {HUB} on the Hub.")
+    validation_fraction: float = option(0.05, "Share of the messages that validates.", at_least=0, below=1)
+    test_fraction: float = option(0.15, "Share of the messages that tests.", at_least=0, below=1)
+    balance: bool = option(False, "Train on as many ham messages as there are spam messages; others stay.")
 
 
 def read_messages(source: str | None) -> LabelledTexts:
@@ -135,4 +133,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_recipe(main)

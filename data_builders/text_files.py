@@ -21,7 +21,7 @@ to which split a document goes, so that documents added later move none.
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
@@ -29,7 +29,7 @@ from datasets import Features, Value
 from datasketch import MinHash, MinHashLSH
 from tqdm import tqdm
 
-from scratchgpt.arguments import parse_arguments
+from scratchgpt.arguments import option, parse_arguments, required, run_recipe
 from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
 from scratchgpt.data.splits import check_fractions, draw
 from scratchgpt.data.text import read_texts
@@ -45,16 +45,16 @@ TOO_SHORT, EXACT, NEAR = "too short", "exact duplicate", "near-duplicate"
 
 @dataclass(kw_only=True)
 class TextFilesArguments(BuilderArguments):
-    source: str = field(metadata={"help": "A folder, or a .txt, .md, .jsonl or .parquet file."})
-    column: str = field(default="text", metadata={"help": "Column of .jsonl and .parquet that holds the text."})
-    min_characters: int = field(default=50, metadata={"help": "Shorter documents are left out."})
-    near_duplicate_threshold: float = field(
-        default=0.8, metadata={"help": "Jaccard similarity from which the later document is left out; 1: exact only."}
+    source: str = required("A folder, or a .txt, .md, .jsonl or .parquet file.")
+    column: str = option("text", "Column of .jsonl and .parquet that holds the text.")
+    min_characters: int = option(50, "Shorter documents are left out.", at_least=1)
+    near_duplicate_threshold: float = option(
+        0.8, "Jaccard similarity from which the later document is left out; 1: exact only.", above=0, at_most=1
     )
-    num_perm: int = field(default=128, metadata={"help": "Permutations of MinHash: more miss fewer near-duplicates."})
-    shingle_size: int = field(default=5, metadata={"help": "Words in a shingle."})
-    validation_fraction: float = field(default=0.05, metadata={"help": "Share of the documents that validates."})
-    test_fraction: float = field(default=0.0, metadata={"help": "Share of the documents that tests."})
+    num_perm: int = option(128, "Permutations of MinHash: more miss fewer near-duplicates.", at_least=16)
+    shingle_size: int = option(5, "Words in a shingle.", at_least=1)
+    validation_fraction: float = option(0.05, "Share of the documents that validates.", at_least=0, below=1)
+    test_fraction: float = option(0.0, "Share of the documents that tests.", at_least=0, below=1)
 
 
 @dataclass
@@ -62,21 +62,6 @@ class Document:
     text: str
     source: str
     """The file's path within the folder, with `#row` for one of a .jsonl or .parquet file."""
-
-
-def check(arguments: TextFilesArguments) -> None:
-    """
-    Raises:
-        ValueError: for figures that mean nothing; names the argument.
-    """
-    check_fractions(validation_fraction=arguments.validation_fraction, test_fraction=arguments.test_fraction)
-    if not 0 < arguments.near_duplicate_threshold <= 1:
-        raise ValueError(
-            f"near_duplicate_threshold={arguments.near_duplicate_threshold}: give a similarity above 0, at most 1"
-        )
-    for name, least in (("min_characters", 1), ("num_perm", 16), ("shingle_size", 1)):
-        if asdict(arguments)[name] < least:
-            raise ValueError(f"{name}={asdict(arguments)[name]}: give {least} or more")
 
 
 def read_documents(source: Path, column: str) -> Iterator[Document]:
@@ -179,7 +164,7 @@ def split_documents(documents: list[Document], arguments: TextFilesArguments) ->
 
 
 def build(arguments: TextFilesArguments) -> Built:
-    check(arguments)
+    check_fractions(validation_fraction=arguments.validation_fraction, test_fraction=arguments.test_fraction)
     source = Path(arguments.source)
     documents, removed = deduplicate(read_documents(source, arguments.column), arguments)
     if not documents:
@@ -232,4 +217,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_recipe(main)

@@ -9,8 +9,7 @@ plain form. A model that was imported from GPT-2, and nothing more, becomes what
 import added. The directory is written only if the logits of a sentence are those of the original.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from scratchgpt import ScratchGPTForCausalLM
-from scratchgpt.arguments import option, parse_arguments
+from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe, write_arguments
 from scratchgpt.hub.model_directory import check_tokenizer
 from scratchgpt.hub.staging import check_output, staged_directory
 from scratchgpt.interop import to_gpt2, to_llama, to_qwen3
@@ -29,17 +28,11 @@ TARGETS = {"gpt2": to_gpt2, "qwen3": to_qwen3, "llama": to_llama}
 
 
 @dataclass
-class ExportArguments:
-    model_name_or_path: str = option("", "Model directory to export.")
-    output_dir: str = option("", "Where the exported directory goes.")
+class ExportArguments(RecipeArguments):
+    model_name_or_path: str = required("Model directory to export.")
+    output_dir: str = required("Where the exported directory goes.")
     to: Literal["gpt2", "qwen3", "llama"] = option("qwen3", "Architecture to export to.")
     overwrite: bool = option(False, "Replace an earlier export in output_dir.")
-    dry_run: bool = option(False, "Print these arguments as they were understood, and stop.")
-
-    def __post_init__(self) -> None:
-        for name in ("model_name_or_path", "output_dir"):
-            if not getattr(self, name):
-                raise ValueError(f"--{name} is missing: {self.__dataclass_fields__[name].metadata['help']}")
 
 
 def load_model(source: str) -> ScratchGPTForCausalLM:
@@ -60,9 +53,6 @@ def load_model(source: str) -> ScratchGPTForCausalLM:
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(ExportArguments, argv)
-    if arguments.dry_run:
-        print(json.dumps(asdict(arguments), indent=2, ensure_ascii=False))
-        return
     check_output(arguments.output_dir, arguments.overwrite, marker="config.json")
     source = arguments.model_name_or_path
     model = load_model(source)
@@ -76,6 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     with staged_directory(arguments.output_dir, arguments.overwrite, marker="config.json") as folder:
         exported.save_pretrained(folder)
         complete_config(folder / "config.json")
+        write_arguments(arguments, folder)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder, plain=True)
         del exported
@@ -87,4 +78,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_recipe(main)

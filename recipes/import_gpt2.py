@@ -11,8 +11,7 @@ then goes on in every recipe by `--model_name_or_path` and `--tokenizer`. It is 
 sentence are those that transformers computes from the same checkpoint.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import torch
 from transformers import AutoTokenizer
 
 from scratchgpt import ScratchGPTForCausalLM, ScratchGPTTokenizer
-from scratchgpt.arguments import option, parse_arguments
+from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe, write_arguments
 from scratchgpt.hub.model_directory import check_tokenizer
 from scratchgpt.hub.staging import check_output, staged_directory
 from scratchgpt.interop.checks import check_same_logits, logits_of, sample_ids
@@ -30,22 +29,16 @@ from scratchgpt.tokenization_scratchgpt import CHAT_TEMPLATE, END_OF_TURN, PAD, 
 
 
 @dataclass
-class ImportArguments:
-    model_name_or_path: str = option("", "GPT-2 to import: a name on the Hub, a folder or a file.")
-    output_dir: str = option("", "Where the model directory goes.")
+class ImportArguments(RecipeArguments):
+    model_name_or_path: str = required("GPT-2 to import: a name on the Hub, a folder or a file.")
+    output_dir: str = required("Where the model directory goes.")
     tokenizer: str | None = option(
         None, "Folder or Hub name of its tokenizer; default: the one beside it. none: a model without tokenizer."
     )
-    num_attention_heads: int | None = option(None, "For a state dict without configuration.")
+    num_attention_heads: int | None = option(None, "For a state dict without configuration.", at_least=1)
     activation_function: str | None = option(None, "For a state dict: gelu (nanoGPT) or gelu_new (minGPT).")
     revision: str | None = option(None, "Branch, tag or commit on the Hub.")
     overwrite: bool = option(False, "Replace an earlier model in output_dir.")
-    dry_run: bool = option(False, "Print these arguments as they were understood, and stop.")
-
-    def __post_init__(self) -> None:
-        for name in ("model_name_or_path", "output_dir"):
-            if not getattr(self, name):
-                raise ValueError(f"--{name} is missing: {self.__dataclass_fields__[name].metadata['help']}")
 
 
 def load_tokenizer(source: str, folder: Path, model_max_length: int) -> ScratchGPTTokenizer:
@@ -93,9 +86,6 @@ def build(checkpoint: GPT2Checkpoint, tokenizer: Any) -> ScratchGPTForCausalLM:
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(ImportArguments, argv)
-    if arguments.dry_run:
-        print(json.dumps(asdict(arguments), indent=2, ensure_ascii=False))
-        return
     check_output(arguments.output_dir, arguments.overwrite, marker="config.json")
     checkpoint = open_checkpoint(
         arguments.model_name_or_path,
@@ -113,6 +103,7 @@ def main(argv: list[str] | None = None) -> None:
     config = model.config
     with staged_directory(arguments.output_dir, arguments.overwrite, marker="config.json") as folder:
         model.save_pretrained(folder)
+        write_arguments(arguments, folder)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
         # One model in memory at a time, and what was written is what is compared.
@@ -127,4 +118,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_recipe(main)

@@ -15,7 +15,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer
 
 import scratchgpt  # noqa: F401 - registers the classes
-from scratchgpt.arguments import option, parse_arguments
+from scratchgpt.arguments import option, parse_arguments, run_recipe
 from scratchgpt.data.corpus import tokenize_corpus
 from scratchgpt.data.text import read_texts
 from scratchgpt.evaluation.baselines import compressed_bits_per_byte, unigram_bits_per_byte
@@ -168,4 +168,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_recipe(main)

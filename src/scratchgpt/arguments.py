@@ -89,7 +89,8 @@ def check(arguments: Any) -> None:
         ValueError: for an option declared as `required` that is missing, and a number outside of its bounds.
     """
     for field in fields(arguments):
-        value, bounds = vars(arguments)[field.name], field.metadata.get("metavar")
+        value: Any = vars(arguments)[field.name]
+        bounds = field.metadata.get("metavar")
         if value == "" and field.default == "":
             raise ValueError(f"--{field.name} is missing: {field.metadata['help']}")
         if isinstance(bounds, Bounds) and value is not None and not bounds.allow(value):

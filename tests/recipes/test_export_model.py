@@ -1,10 +1,10 @@
 """Exports as a user makes them: to each target with tokenizer and template, and what is refused."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recipes import export_model
@@ -118,5 +118,6 @@ def test_what_is_no_language_model_of_ours_is_refused(tokenizer, tmp_path: Path)
 
 
 def test_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    export_model.main(["--model_name_or_path", "m", "--output_dir", str(tmp_path), "--dry_run", "True"])
-    assert json.loads(capsys.readouterr().out)["to"] == "qwen3"
+    with pytest.raises(SystemExit):
+        export_model.main(["--model_name_or_path", "m", "--output_dir", str(tmp_path), "--dry_run", "True"])
+    assert yaml.safe_load(capsys.readouterr().out)["to"] == "qwen3"

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
+from transformers import AutoTokenizer
 
 from recipes import finetune_instruct, merge_adapter
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTTokenizer
 from scratchgpt.adapters import load_adapter, load_base
+from scratchgpt.arguments import parse_arguments
 from scratchgpt.data.chat import render_chat
 from scratchgpt.hub.fingerprints import weights_fingerprint
 from scratchgpt.hub.model_directory import save_model
@@ -184,14 +186,35 @@ def test_bad_input_is_refused_before_anything_is_written(workplace: Path, tmp_pa
         assert not (workplace / "refused").exists()
 
 
-def test_dry_run(workplace: Path, capsys) -> None:
-    finetune_instruct.main([*options(workplace, "dry"), "--dry_run=true"])
-    assert json.loads(capsys.readouterr().out)["tuning"] == "lora"
-
-
-def test_the_configurations_are_understood(capsys) -> None:
+def test_the_configurations_are_understood_and_what_is_printed_is_one(tmp_path: Path, capsys) -> None:
     files = sorted((Path(__file__).parents[2] / "recipes" / "configs" / "finetune_instruct").glob("*.yaml"))
     assert files
     for file in files:
-        finetune_instruct.main([str(file), "--dry_run=true"])
-        assert json.loads(capsys.readouterr().out)["load_best_at_end"] is True
+        with pytest.raises(SystemExit):
+            finetune_instruct.main([str(file), "--dry_run=true"])
+        printed = capsys.readouterr().out
+        (tmp_path / "printed.yaml").write_text(printed)
+        kind = finetune_instruct.InstructArguments
+        assert parse_arguments(kind, [str(tmp_path / "printed.yaml")]) == parse_arguments(kind, [str(file)])
+
+
+def test_an_extended_copy_is_used_again_only_for_the_base_it_was_made_from(workplace: Path, capsys) -> None:
+    """Before, the first base's copy was taken for the second base's, in silence."""
+    changed = {"max_steps": 1, "num_responses": 0, "eval_steps": 1, "save_steps": 1}
+    other = load_base(workplace / "bare")
+    with torch.no_grad():
+        other.get_input_embeddings().weight[7] += 1
+    save_model(other, AutoTokenizer.from_pretrained(workplace / "bare"), workplace / "other")
+    # As a run leaves it that failed before its first checkpoint.
+    with pytest.raises(ValueError, match="has an answer that ends within"):
+        finetune_instruct.main(options(workplace, "twice", model_name_or_path=workplace / "bare", context_length=8))
+    assert (workplace / "twice" / "base" / "config.json").is_file()
+    finetune_instruct.main(options(workplace, "twice", model_name_or_path=workplace / "other", **changed))
+    assert "base was made with other weights of the base: it is made anew" in capsys.readouterr().out
+    copied = load_base(workplace / "twice" / "base").get_input_embeddings().weight
+    assert torch.equal(copied[:300], other.get_input_embeddings().weight[:300])
+    # With everything as it was, it is used as it is.
+    written = (workplace / "twice" / "base" / "config.json").stat().st_mtime_ns
+    again = {**changed, "resume_from_checkpoint": "true"}
+    finetune_instruct.main(options(workplace, "twice", model_name_or_path=workplace / "other", **again))
+    assert (workplace / "twice" / "base" / "config.json").stat().st_mtime_ns == written

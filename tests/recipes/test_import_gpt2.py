@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
@@ -263,10 +264,11 @@ def test_memory_of_importing_124m_is_near_one_copy(shared_data: Path, tmp_path: 
 
 
 def test_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import_gpt2.main(
-        ["--model_name_or_path", "openai-community/gpt2", "--output_dir", str(tmp_path), "--dry_run", "1"]
-    )
-    assert json.loads(capsys.readouterr().out)["model_name_or_path"] == "openai-community/gpt2"
+    with pytest.raises(SystemExit):
+        import_gpt2.main(
+            ["--model_name_or_path", "openai-community/gpt2", "--output_dir", str(tmp_path), "--dry_run", "1"]
+        )
+    assert yaml.safe_load(capsys.readouterr().out)["model_name_or_path"] == "openai-community/gpt2"
     with pytest.raises(ValueError, match="--output_dir is missing"):
         import_gpt2.main(["--model_name_or_path", "openai-community/gpt2"])
 

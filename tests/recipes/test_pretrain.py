@@ -9,8 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import scratchgpt  # noqa: F401 - registers the classes
+from recipes import pretrain
 from scratchgpt.training import loop
-from tests.runs import command, losses, make_workplace, metrics, results, run, run_here
+from tests.runs import command, losses, make_workplace, metrics, options, results, run, run_here
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,53 @@ def test_going_on_with_a_model(finished: Path, workplace: Path) -> None:
     assert losses(output)[0] < losses(finished)[-1] + 0.3
 
 
+def test_going_on_takes_the_context_of_the_model(finished: Path, workplace: Path) -> None:
+    """Before: rows of 512 tokens, and after the tokenising the advice to edit the tokenizer's code."""
+    changed = {"model_name_or_path": finished / "final", "max_steps": 1, "hidden_size": 32}
+    arguments = [each for each in options(workplace, "short", **changed) if "context_length" not in each]
+    pretrain.main(arguments)
+    assert results(workplace / "short")["num_targets"] == 4 * 32
+    for given, message in (
+        ({"context_length": 64}, "has a context of 32 tokens; give at most that, or leave the option out"),
+        ({"hidden_size": 64}, "hidden_size=64: .* has 32; leave the option out"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run_here(workplace, "refused", **{**changed, **given})
+        assert not (workplace / "refused").exists()
+
+
+def test_no_clipping_trains_as_a_norm_that_is_never_reached(finished: Path, workplace: Path) -> None:
+    """Before, 0 scaled every gradient to nothing, and nothing was learned."""
+    off, high = (run_here(workplace, f"clip{norm}", max_grad_norm=norm) for norm in (0, 1000))
+    assert losses(off) == losses(high) != losses(finished)
+
+
+def test_a_run_is_reproduced_by_its_arguments(finished: Path, workplace: Path) -> None:
+    file = finished / "arguments.yaml"
+    assert "resume_from_checkpoint" not in file.read_text()
+    pretrain.main([str(file), f"--output_dir={workplace / 'again'}"])
+    weights = [(folder / "final" / "model.safetensors").read_bytes() for folder in (finished, workplace / "again")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("place", ["text.jsonl", "text.jsonl/run", "n" * 300])
+def test_an_impossible_output_directory_is_found_before_the_work(workplace: Path, monkeypatch, place: str) -> None:
+    monkeypatch.setattr(pretrain, "training_rows", lambda *_, **__: pytest.fail("the work had begun"))
+    with pytest.raises(ValueError, match=r"cannot be written to .*: give another directory"):
+        run_here(workplace, place)
+
+
+def test_an_earlier_run_is_found_before_the_work(finished: Path, workplace: Path, monkeypatch) -> None:
+    monkeypatch.setattr(pretrain, "training_rows", lambda *_, **__: pytest.fail("the work had begun"))
+    with pytest.raises(ValueError, match="holds checkpoints of an earlier run"):
+        run_here(workplace, "one")
+
+
+def test_a_mistake_is_one_line(workplace: Path) -> None:
+    text = run(command(workplace, "refused", learning_rate="inf"), expect=2)
+    assert text.splitlines() == ["pretrain.py: learning_rate=inf: it must be finite, above 0 and at most 10"]
+
+
 def test_a_tokenizer_of_the_hub(workplace: Path, tmp_path: Path, monkeypatch) -> None:
     """From the Hub's cache, which is what a name that was once downloaded is."""
     snapshot = tmp_path / "models--someone--tokens" / "snapshots" / ("0" * 40)
@@ -153,6 +201,13 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(workplace: Pa
     ("changed", "message"),
     [
         ({"data": ""}, "--data is missing"),
+        ({"learning_rate": "inf"}, "learning_rate=inf: it must be finite, above 0 and at most 10"),
+        ({"learning_rate": 1e38}, r"learning_rate=1e\+38: it must be above 0 and at most 10"),
+        ({"weight_decay": "nan"}, "weight_decay=nan: it must be finite, at least 0"),
+        ({"max_grad_norm": "nan"}, "max_grad_norm=nan: it must be finite, at least 0"),
+        ({"max_grad_norm": -1}, "max_grad_norm=-1.0: it must be at least 0"),
+        ({"min_lr_ratio": 1.5}, "min_lr_ratio=1.5: it must be at least 0 and at most 1"),
+        ({"warmup_steps": -1}, "warmup_steps=-1: it must be at least 0"),
         ({"preset": "gpt5"}, "Unknown preset 'gpt5'"),
         ({"max_steps": 0}, "max_steps=0"),
         ({"ema_decay": 2}, "ema_decay=2"),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from transformers import AutoTokenizer
 
 from recipes.train_tokenizer import main
@@ -73,9 +74,18 @@ def test_same_arguments_give_the_same_bytes(corpus: Path, tmp_path: Path) -> Non
     assert files() == files()
 
 
+def test_a_tokenizer_is_reproduced_by_its_arguments(corpus: Path, tmp_path: Path) -> None:
+    main(["--data", str(corpus), "--output_dir", str(tmp_path / "out"), "--vocab_size", "300", "--new_words", "007"])
+    main([str(tmp_path / "out" / "arguments.yaml"), "--output_dir", str(tmp_path / "again")])
+    for name in ("tokenizer.json", "report.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    assert str(tmp_path) not in (tmp_path / "out" / "report.json").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--eval_texts", "0"], "eval_texts=0: it must be at least 1"),
         (["--data", "{empty}"], "corpus is empty"),
         (["--vocab_size", "200"], "smaller than the alphabet"),
         (["--gpt2_dir", "{empty}"], "encoder.json"),
@@ -106,8 +116,9 @@ def test_bad_input_writes_nothing(corpus: Path, tmp_path: Path, arguments: list[
 
 def test_dry_run_and_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for file in sorted((Path(__file__).parents[2] / "recipes/configs/train_tokenizer").glob("*.yaml")):
-        main([str(file), "--output_dir", str(tmp_path / "out"), "--dry_run", "True"])
-        resolved = json.loads(capsys.readouterr().out)
+        with pytest.raises(SystemExit):
+            main([str(file), "--output_dir", str(tmp_path / "out"), "--dry_run", "True"])
+        resolved = yaml.safe_load(capsys.readouterr().out)
         assert resolved["output_dir"] == str(tmp_path / "out")
         assert resolved["eval_split"] == "validation"
     assert list(tmp_path.iterdir()) == []

@@ -8,13 +8,14 @@ give the same bytes.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict, DatasetInfo, Features, NamedSplit
 from huggingface_hub import DatasetCardData
 
+from ..arguments import option, required, to_yaml
 from ..hub.staging import check_output, staged_directory
 
 MARKER = "build.json"
@@ -25,10 +26,10 @@ MARKER = "build.json"
 class BuilderArguments:
     """The options that every builder has; each adds its own."""
 
-    output_dir: str = field(metadata={"help": "Where the data set goes."})
-    seed: int = field(default=0, metadata={"help": "Decides which documents go to which split."})
-    overwrite: bool = field(default=False, metadata={"help": "Replace an earlier build in output_dir."})
-    dry_run: bool = field(default=False, metadata={"help": "Print what would be built, and write nothing."})
+    output_dir: str = required("Where the data set goes.")
+    seed: int = option(0, "Decides which documents go to which split.", at_least=0)
+    overwrite: bool = option(False, "Replace an earlier build in output_dir.")
+    dry_run: bool = option(False, "Print what would be built, and write nothing.")
 
 
 @dataclass(kw_only=True)
@@ -119,7 +120,7 @@ def finish(arguments: BuilderArguments, parts: Mapping[str, Built]) -> None:
         ValueError: when the output directory is in use (see `hub.staging.check_output`), before anything is written.
     """
     if arguments.dry_run:
-        print(json.dumps(asdict(arguments), indent=2, ensure_ascii=False))
+        print(to_yaml(arguments), end="")
     else:
         _write(arguments, parts)
     for name, built in parts.items():

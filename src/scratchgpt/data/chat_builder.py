@@ -8,11 +8,12 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from datasets import DatasetDict, Features, Value
 
+from ..arguments import option
 from .builder import BuilderArguments, make_dataset
 from .chat_sources import sound_conversations, to_messages
 from .splits import check_fractions, draw
@@ -22,11 +23,9 @@ from .splits import check_fractions, draw
 class ChatBuilderArguments(BuilderArguments):
     """The options of the builders of conversations: one source, split by a hash of the documents."""
 
-    source: str | None = field(
-        default=None, metadata={"help": "A .json, .jsonl or .parquet file, or a Hub name; by default the original."}
-    )
-    validation_fraction: float = field(default=0.05, metadata={"help": "Share of the documents that validate."})
-    test_fraction: float = field(default=0.0, metadata={"help": "Share of the documents that are kept for testing."})
+    source: str | None = option(None, "A .json, .jsonl or .parquet file, or a Hub name; by default the original.")
+    validation_fraction: float = option(0.05, "Share of the documents that validate.", at_least=0, below=1)
+    test_fraction: float = option(0.0, "Share of the documents that are kept for testing.", at_least=0, below=1)
 
 
 def build_chats(

@@ -10,7 +10,7 @@ import glob
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -30,6 +30,25 @@ if os.name != "nt":
     os.register_at_fork(after_in_child=_forget_locks)
 
 
+def check_writable(directory: str | os.PathLike[str]) -> None:
+    """Makes sure that files can be written in a directory, which need not exist yet; leaves nothing behind.
+
+    Raises:
+        ValueError: where they cannot; says why.
+    """
+    path, missing = Path(directory).absolute(), []
+    try:
+        missing = [each for each in (path, *path.parents) if not each.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written to ({error.strerror}): give another directory") from error
+    finally:
+        for made in missing:
+            with suppress(OSError):  # another process uses it already
+                made.rmdir()
+
+
 def check_output(directory: str | os.PathLike[str], overwrite: bool, marker: str) -> Path:
     """The directory as a path, after making sure that writing it would destroy nothing unasked.
 
@@ -38,7 +57,7 @@ def check_output(directory: str | os.PathLike[str], overwrite: bool, marker: str
         marker: a file that an earlier result holds; a directory without it is never replaced.
 
     Raises:
-        ValueError: when `directory` is a file, or not empty and not to be replaced.
+        ValueError: when `directory` is a file, cannot be written, or is not empty and not to be replaced.
     """
     path = Path(directory).absolute()
     if path.exists() and not path.is_dir():
@@ -48,6 +67,7 @@ def check_output(directory: str | os.PathLike[str], overwrite: bool, marker: str
             raise ValueError(f"{path} is not empty: give another directory, or --overwrite to replace it")
         if not (path / marker).is_file():
             raise ValueError(f"{path} holds no {marker}: it is no earlier result and is not replaced; empty it first")
+    check_writable(path.parent if path.exists() else path)
     return path
 
 

@@ -31,10 +31,12 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from ..arguments import write_arguments
 from ..configuration_scratchgpt import ScratchGPTConfig
 from ..data.packing import Batch, rank_slice
 from ..evaluation.plots import plot_metrics
 from ..hub.model_directory import check_tokenizer, save_model
+from ..hub.staging import check_writable
 from ..performance import configure_process
 from .arguments import TrainingArguments
 from .checkpoints import PREFIX, OutputDirectoryLock, verify_checkpoint
@@ -54,7 +56,8 @@ def build_accelerator(arguments: TrainingArguments) -> Accelerator:
 
     Raises:
         ValueError: for a tracker that is not installed, processes that accelerate did not notice (each would train
-            on its own), FSDP1, and mixed precision by accelerate.
+            on its own), FSDP1, mixed precision by accelerate, and an output directory that cannot be written or
+            holds checkpoints one did not ask to go on from.
     """
     available = [str(tracker) for tracker in get_available_trackers()]
     missing = [name for name in arguments.report_to if name not in available]
@@ -79,6 +82,10 @@ def build_accelerator(arguments: TrainingArguments) -> Accelerator:
             raise ValueError("sharded training is FSDP2: launch with recipes/accelerate/fsdp2.yaml")
     if accelerator.mixed_precision != "no":
         raise ValueError("give --mixed_precision to the recipe, and leave that of accelerate at no")
+    if accelerator.is_main_process:  # what cannot end well is not begun
+        check_writable(arguments.output_dir)
+        if arguments.resume_from_checkpoint is None:
+            find_checkpoint(None, Path(arguments.output_dir), accelerator.print)
     return accelerator
 
 
@@ -112,6 +119,8 @@ def train(
     lock = OutputDirectoryLock(run.output_dir) if run.accelerator.is_main_process else contextlib.nullcontext()
     with SignalGuard() as signals, lock:
         run.resume()
+        if accelerator.is_main_process:
+            write_arguments(arguments, run.output_dir)
         return run.train(signals)
 
 

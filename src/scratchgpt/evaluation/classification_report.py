@@ -1,0 +1,53 @@
+"""What a finished classifier leaves beside its weights: results with baselines, plots, cards and a table."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.text_rows import TextRows
+from .baselines import linear_baseline, majority_baseline
+from .classification import measure, model_card, results_table
+from .plots import plot_classification
+
+
+def write_report(
+    logits: torch.Tensor,
+    rows: Mapping[str, TextRows],
+    split: str,
+    analyzers: Sequence[str],
+    facts: Mapping[str, Any],
+    output_dir: Path,
+) -> None:
+    """Adds the results to `results.json`, draws the plots, writes a card into every model directory, prints a table.
+
+    Args:
+        logits: of the texts of `rows[split]`, [N, labels].
+        rows: of the splits train, validation and perhaps test.
+        analyzers: of the TF-IDF baselines, as for `linear_baseline`.
+        facts: about the training, for `results.json` and the cards.
+    """
+    data = {name: each.data for name, each in rows.items()}
+    names = data["train"].names
+    baselines = {"majority": majority_baseline(data["train"], data[split]).as_dict()}
+    for analyzer in analyzers:
+        linear, strength = linear_baseline(data["train"], data["validation"], data[split], analyzer)
+        baselines[f"TF-IDF logistic regression ({analyzer})"] = {"C": strength, **linear.as_dict()}
+    file = output_dir / "results.json"
+    results = {
+        **json.loads(file.read_text(encoding="utf-8")),
+        split: measure(logits, rows[split].labels, names).as_dict(),
+        "evaluated_on": split,
+        "baselines": baselines,
+        "labels": {name: each.counts() for name, each in data.items()},
+        "truncated": {name: each.num_truncated for name, each in rows.items()},
+        **facts,
+    }
+    file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    plot_classification(logits, rows[split].labels, names, output_dir)
+    for folder in ("final", "merged"):
+        if (output_dir / folder).is_dir():
+            (output_dir / folder / "README.md").write_text(model_card(results, names), encoding="utf-8")
+    print(results_table(results))
