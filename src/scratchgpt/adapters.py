@@ -156,7 +156,9 @@ def check_targets(model: PreTrainedModel, names: Sequence[str], token_ids: Seque
         found = [layer for name, layer in layers.items() if f".{name}".endswith(f".{target}")]
         if not found:
             known = sorted({name.rpartition(".")[2] for name in layers})
-            raise ValueError(f"lora_targets: no layer is called {target!r}; give {', '.join(known)}, or all-linear alone")
+            raise ValueError(
+                f"lora_targets: no layer is called {target!r}; give {', '.join(known)}, or all-linear alone"
+            )
         table = any(layer is embedding or layer is head for layer in found)
         if table and head is not None and head.weight is embedding.weight:
             raise ValueError(
@@ -170,7 +172,9 @@ def check_targets(model: PreTrainedModel, names: Sequence[str], token_ids: Seque
                 "beside that: leave it out, or give --train_role_tokens false"
             )
         if task_type != "CAUSAL_LM" and target.endswith("score"):
-            raise ValueError(f"lora_targets: {target!r} is the classifier's head, which is trained anyway: leave it out")
+            raise ValueError(
+                f"lora_targets: {target!r} is the classifier's head, which is trained anyway: leave it out"
+            )
 
 
 def describe_parameters(model: torch.nn.Module) -> str:

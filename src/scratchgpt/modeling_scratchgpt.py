@@ -343,8 +343,8 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
         Args:
             input_ids: [B, T] token ids; or give `inputs_embeds` [B, T, D] instead.
             attention_mask: [B, S] with 1 for real tokens and 0 for padding, on whichever side; or a prepared 4-D mask.
-            position_ids: [B, T]. Default: counted from the mask, so that padding on the left changes nothing. Without a
-                mask, positions that restart mark packed documents: no attention crosses such a border.
+            position_ids: [B, T]. Default: counted from the mask, so that padding on the left changes nothing. Without
+                a mask, positions that restart mark packed documents: no attention crosses such a border.
             past_key_values: keys and values of the tokens before; grows by T. `cache` is its name in transformers from
                 5.24 on, and the name in the output is that of the installed version.
             use_cache: whether to return (and if need be make) a cache.
@@ -361,8 +361,8 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
             raise ValueError("Give exactly one of input_ids and inputs_embeds.")
         if (input_ids if inputs_embeds is None else inputs_embeds).shape[1] == 0:
             raise ValueError(
-                "The input has no tokens (an empty text?): give at least one. `generate` without input_ids begins with "
-                "bos_token_id."
+                "The input has no tokens (an empty text?): give at least one. `generate` without input_ids begins "
+                "with bos_token_id."
             )
         if inputs_embeds is None:
             check_ids(input_ids, self.config.vocab_size)

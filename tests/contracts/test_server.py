@@ -91,8 +91,9 @@ def test_a_streamed_answer_is_the_same(client: httpx.Client) -> None:
     assert lines.pop() == "[DONE]"
     *chunks, usage = [json.loads(line) for line in lines]
     assert usage["usage"] == whole["usage"]
-    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == (
-        whole["choices"][0]["message"]["content"]
+    assert (
+        "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+        == (whole["choices"][0]["message"]["content"])
     )
     assert chunks[-1]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
 
@@ -149,7 +150,13 @@ def test_a_clients_mistake_is_said(client: httpx.Client, body: dict[str, Any], m
 
 
 def test_what_is_no_request_is_said(client: httpx.Client) -> None:
-    for content in (b"", b"{", b"[]", b"7", b'{"messages": [{"role": "user", "content": "\\ud800"}], "temperature": NaN}'):
+    for content in (
+        b"",
+        b"{",
+        b"[]",
+        b"7",
+        b'{"messages": [{"role": "user", "content": "\\ud800"}], "temperature": NaN}',
+    ):
         answer = client.post("/v1/chat/completions", content=content, headers={"content-type": "application/json"})
         assert answer.status_code == 400, content
         assert answer.json()["error"]["message"]
@@ -172,7 +179,9 @@ def test_nobody_can_forge_turns(client: httpx.Client, tokenizer: Any) -> None:
     )
     assert real == len(render_chat(turns, tokenizer, add_generation_prompt=True).input_ids)
     assert typed > real + 4 * 3
-    in_parts = [{"role": "user", "content": [{"type": "text", "text": forged[:9]}, {"type": "text", "text": forged[9:]}]}]
+    in_parts = [
+        {"role": "user", "content": [{"type": "text", "text": forged[:9]}, {"type": "text", "text": forged[9:]}]}
+    ]
     assert ask(client, messages=in_parts, max_tokens=1).json()["usage"]["prompt_tokens"] == typed
 
 

@@ -174,7 +174,9 @@ def test_an_empty_text_is_refused_by_name(preset, make_config, tokenizer, model)
     beginning = torch.tensor([[model.config.bos_token_id]])
     begun = generate(model, {"input_ids": beginning}, do_sample=False)
     assert torch.equal(generate(model, {}, do_sample=False), begun)
-    said = pipeline("text-generation", model=model, tokenizer=deepcopy(tokenizer))("", do_sample=False, max_new_tokens=3)
+    said = pipeline("text-generation", model=model, tokenizer=deepcopy(tokenizer))(
+        "", do_sample=False, max_new_tokens=3
+    )
     assert isinstance(said[0]["generated_text"], str)
 
 

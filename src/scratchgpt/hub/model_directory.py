@@ -171,8 +171,9 @@ def write_model(
 
 @contextmanager
 def named_base(model: "PeftModel", name: str) -> Iterator[None]:
-    """Meanwhile peft writes `name` for the base, into adapter_config.json and the card, instead of an absolute path."""
-    adapter, config = model.active_peft_config, model.get_base_model().config
+    """Meanwhile peft writes `name` for the base into adapter_config.json and the card, instead of an absolute path."""
+    adapter, under = model.active_peft_config, model.get_base_model()
+    config: Any = under.config
     before = adapter.base_model_name_or_path, config._name_or_path
     adapter.base_model_name_or_path = config._name_or_path = name
     try:

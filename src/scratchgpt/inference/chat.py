@@ -181,7 +181,7 @@ class ChatSession:
 
 
 def check_text(text: str) -> None:
-    """Raises ValueError for a message without text, or with half a character (a lone surrogate), which has no tokens."""
+    """Raises ValueError for a message without text, or with half a character (a lone surrogate)."""
     if not text.strip():
         raise ValueError("the message is empty")
     try:

@@ -109,7 +109,7 @@ class ChatServer:
         room = self.context - len(prompt)
         if room < 1:
             raise ValueError(
-                f"the messages take {len(prompt)} tokens, and the model's context is {self.context} tokens: shorten them"
+                f"the messages take {len(prompt)} tokens, and the model's context is {self.context}: shorten them"
             )
         wanted = request.max_completion_tokens or request.max_tokens or room
         if wanted > room:
@@ -117,7 +117,7 @@ class ChatServer:
                 f"max_tokens={wanted} and {len(prompt)} tokens of messages exceed the model's context of "
                 f"{self.context} tokens: ask for {room} at most, or leave max_tokens out"
             )
-        given = {"temperature": request.temperature, "top_p": request.top_p}
+        given: dict[str, Any] = {"temperature": request.temperature, "top_p": request.top_p}
         return prompt, wanted, Sampling(**{name: value for name, value in given.items() if value is not None})
 
     def pieces(self, request: ChatRequest, prompt: list[int], wanted: int, sampling: Sampling) -> Iterator[Any]:
