@@ -14,10 +14,11 @@ import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
 from scratchgpt import ScratchGPTForSequenceClassification
 from scratchgpt.adapters import is_adapter, load_adapter, merge_adapter
@@ -48,7 +49,7 @@ class ClassifyArguments:
             raise ValueError(f"{self.output} is there: give another file, or --overwrite True")
 
 
-def load_classifier(name: str, base: str | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_classifier(name: str, base: str | None = None) -> tuple[Any, PreTrainedTokenizerBase]:
     """A classifier with all of its weights, its adapter merged, and its tokenizer.
 
     Raises:

@@ -1,8 +1,9 @@
-"""Serve a model over HTTP, for any client of OpenAI's interface.
+r"""Serve a model over HTTP, for any client of OpenAI's interface.
 
     python recipes/serve.py --model runs/demo/chat/final --port 8000
     python recipes/serve.py --model runs/dolly/final --weight_bits 8 --compile true       # fast on the CPU
-    transformers chat chat/final http://localhost:8000/v1                               # in another terminal
+    curl localhost:8000/v1/chat/completions -H 'Content-Type: application/json' \
+        -d '{"messages": [{"role": "user", "content": "What is a list?"}]}'             # in another terminal
 
 `--model` is a model directory or Hub name, or an adapter, as in recipes/chat.py. It offers POST /v1/chat/completions
 (streamed or whole), GET /v1/models and GET /health, to this machine only unless `--host` says otherwise: there is no
