@@ -93,12 +93,7 @@ def build_scratchgpt(dtype: torch.dtype, weight_bits: int | None, compiled: bool
     if not compiled:
         return lambda ids, new: model.generate(ids, max_new_tokens=new, **GREEDY)
     arguments = compiled_decoding(model, PROMPT + NEW)
-
-    def decode(ids: torch.Tensor, new: int) -> torch.Tensor:
-        arguments[CACHE].reset()
-        return model.generate(ids, max_new_tokens=new, **arguments, **GREEDY)
-
-    return decode
+    return lambda ids, new: model.generate(ids, max_new_tokens=new, **arguments, **GREEDY)
 
 
 def candidates() -> dict[str, Callable[[int], Decode]]:

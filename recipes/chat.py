@@ -21,7 +21,7 @@ from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
 
 import scratchgpt  # noqa: F401 - registers the classes
-from scratchgpt.arguments import option, parse_arguments, run_recipe
+from scratchgpt.arguments import option, parse_arguments, required, run_recipe
 from scratchgpt.inference.chat import Answer, ChatSession, Sampling
 from scratchgpt.inference.decoding import load_for_decoding
 
@@ -31,7 +31,7 @@ HELP = "/reset forgets what was said; /save FILE appends the conversation to FIL
 
 @dataclass
 class ChatArguments:
-    model: str = option("", "Model directory or Hub name, or the directory of an adapter.")
+    model: str = required("Model directory or Hub name, or the directory of an adapter.")
     base: str | None = option(None, "The base of an adapter, if it is no longer where it was.")
     prompt: str | None = option(None, "Answer this, print the answer, and stop.")
     system: str | None = option(None, "A system message.")
@@ -51,10 +51,6 @@ class ChatArguments:
     compile: bool = option(False, "Compile the decoding step: faster answers, after a wait for the first one.")
     device: str = option("cpu", "Where to compute: cpu, cuda, …")
 
-    def __post_init__(self) -> None:
-        if not self.model:
-            raise ValueError(f"--model is missing: {self.__dataclass_fields__['model'].metadata['help']}")
-
     def sampling(self) -> Sampling:
         return Sampling(
             self.max_new_tokens, self.temperature, self.top_k, self.top_p, self.min_p, self.repetition_penalty
@@ -62,12 +58,12 @@ class ChatArguments:
 
 
 def note(text: str) -> None:
-    """Says something that is no answer."""
+    """Says something beside the answers, on standard error."""
     print(f"[{text}]", file=sys.stderr, flush=True)
 
 
 def ask(session: ChatSession, text: str) -> Answer:
-    """Prints the answer while it comes, and notes what one would wonder about."""
+    """Prints the answer while it comes, and says why it is cut or what was forgotten for it."""
     answer = session.ask(text, on_text=lambda piece: print(piece, end="", flush=True))
     print(flush=True)
     if answer.num_dropped:
@@ -80,7 +76,7 @@ def ask(session: ChatSession, text: str) -> Answer:
 
 
 def command(session: ChatSession, line: str) -> None:
-    """Does what a line that begins with a slash asks for; `/quit` is not among it."""
+    """Does what a line that begins with a slash asks for, except `/quit`."""
     name, _, argument = line.partition(" ")
     if name == "/reset":
         session.reset()

@@ -7,46 +7,59 @@
 A .txt has a text a line; .csv, .tsv (with a header), .json, .jsonl and .parquet have columns. Every text gets a line
 with its label, the label's probability and those of all labels, in the order of the file, as .jsonl, .csv or .tsv.
 Longer texts than the model reads are cut, with a warning that counts them. With `--label_column` the answers are
-measured.
+measured. `--model` may be an adapter, which finds its base by itself unless that has moved (`--base`).
 """
 
 import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
-import scratchgpt  # noqa: F401 - registers the classes
-from scratchgpt.arguments import option, parse_arguments, run_recipe
+from scratchgpt import ScratchGPTForSequenceClassification
+from scratchgpt.adapters import is_adapter, load_adapter, merge_adapter
+from scratchgpt.arguments import check, option, parse_arguments, required, run_recipe
 from scratchgpt.data.files import open_text, read_rows, suffix_of
 from scratchgpt.data.labelled_texts import LabelledTexts, read_labelled
 from scratchgpt.data.text_rows import TextRows
 from scratchgpt.evaluation.classification import measure, predict
+from scratchgpt.hub.model_directory import load_model
 
 
 @dataclass
 class ClassifyArguments:
-    model: str = option("", "Directory or Hub name of a classifier.")
-    data: str = option("", "File of texts: .txt, .csv, .tsv, .json, .jsonl or .parquet.")
-    output: str = option("", "File to write: .jsonl, .csv or .tsv.")
+    model: str = required("Directory or Hub name of a classifier, or the directory of its adapter.")
+    data: str = required("File of texts: .txt, .csv, .tsv, .json, .jsonl or .parquet.")
+    output: str = required("File to write: .jsonl, .csv or .tsv.")
+    base: str | None = option(None, "The base of an adapter, if it is no longer where it was.")
     text_column: str = option("text", "Column that holds the text, where the file has columns.")
     label_column: str | None = option(None, "Column of the true labels, if the answers are to be measured.")
-    batch_size: int = option(64, "Texts in a forward pass.")
+    batch_size: int = option(64, "Texts in a forward pass.", at_least=1)
     overwrite: bool = option(False, "Replace output if it is there.")
 
     def __post_init__(self) -> None:
-        for name in ("model", "data", "output"):
-            if not getattr(self, name):
-                raise ValueError(f"--{name} is missing: {self.__dataclass_fields__[name].metadata['help']}")
+        check(self)
         if Path(self.output).suffix not in (".jsonl", ".csv", ".tsv"):
             raise ValueError(f"{self.output}: write to a .jsonl, .csv or .tsv")
         if Path(self.output).exists() and not self.overwrite:
             raise ValueError(f"{self.output} is there: give another file, or --overwrite True")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size} must be 1 or more")
+
+
+def load_classifier(name: str, base: str | None = None) -> tuple[Any, PreTrainedTokenizerBase]:
+    """A classifier with all of its weights, its adapter merged, and its tokenizer.
+
+    Raises:
+        ValueError: as `load_adapter` and `load_model`: for a language model, among others, whose head would be random.
+    """
+    if is_adapter(name):
+        adapted, tokenizer = load_adapter(name, base, ScratchGPTForSequenceClassification)
+        return merge_adapter(adapted), tokenizer
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    return load_model(AutoModelForSequenceClassification, name, dtype=torch.float32), tokenizer
 
 
 def read_file(arguments: ClassifyArguments, names: list[str]) -> LabelledTexts:
@@ -89,8 +102,7 @@ def write(file: Path, rows: list[dict[str, str | float]]) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(ClassifyArguments, argv)
-    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
-    model = AutoModelForSequenceClassification.from_pretrained(arguments.model, dtype=torch.float32)
+    model, tokenizer = load_classifier(arguments.model, arguments.base)
     names = [model.config.id2label[number] for number in range(model.config.num_labels)]
     data = read_file(arguments, names)
     max_length = min(tokenizer.model_max_length, model.config.max_position_embeddings)

@@ -39,7 +39,7 @@ from scratchgpt.training.arguments import MAX_LEARNING_RATE, TrainingArguments
 from scratchgpt.training.bases import ContinuedPretraining, base_config, base_model, language_model_settings
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
-from scratchgpt.training.meters import peak_memory_mb
+from scratchgpt.training.metrics import peak_memory_mb
 from scratchgpt.training.tasks.classification import TextClassification, balanced_weights, freeze
 
 

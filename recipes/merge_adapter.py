@@ -3,16 +3,17 @@
     python recipes/merge_adapter.py --adapter runs/demo/chat/final --output_dir runs/demo/chat_merged
     python recipes/merge_adapter.py --adapter my_adapter --base my_base --output_dir merged   # the base was moved
 
-The base is found where it was when the adapter was trained, or at `--base`; another base, or another tokenizer, is
-refused. An adapter that was trained on a base in four bits is merged into the base in full precision, for which it
-was not trained exactly: a little is lost, as with any other use of it on that base.
+The adapter of a language model becomes a language model, that of a classifier a classifier with its head and labels.
+The base is found where it was when the adapter was trained, seen from the adapter, or at `--base`; another base, or
+another tokenizer, is refused. An adapter that was trained on a base in four bits is merged into the base in full
+precision, for which it was not trained exactly: a little is lost, as with any other use of it on that base.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 from scratchgpt.adapters import load_adapter, merge_adapter
-from scratchgpt.arguments import option, parse_arguments, run_recipe
+from scratchgpt.arguments import option, parse_arguments, required, run_recipe
 from scratchgpt.data.chat import stop_token_id
 from scratchgpt.hub.model_directory import save_model
 from scratchgpt.hub.staging import check_output
@@ -20,15 +21,10 @@ from scratchgpt.hub.staging import check_output
 
 @dataclass
 class MergeArguments:
-    adapter: str = option("", "Directory of the adapter.")
-    output_dir: str = option("", "Where the merged model goes.")
+    adapter: str = required("Directory of the adapter.")
+    output_dir: str = required("Where the merged model goes.")
     base: str | None = option(None, "The base, where it is no longer at its old place.")
     overwrite: bool = option(False, "Replace an earlier model in output_dir.")
-
-    def __post_init__(self) -> None:
-        for name in ("adapter", "output_dir"):
-            if not getattr(self, name):
-                raise ValueError(f"--{name} is missing: {self.__dataclass_fields__[name].metadata['help']}")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -37,10 +33,11 @@ def main(argv: list[str] | None = None) -> None:
     adapted, tokenizer = load_adapter(arguments.adapter, arguments.base)
     model: Any = merge_adapter(adapted)
     ids: Any = tokenizer  # annotated as if ids could be text
-    if tokenizer.chat_template is not None:  # so that pipelines and servers end an answer where it ends
+    if model.can_generate() and tokenizer.chat_template is not None:
+        # So that pipelines and servers end an answer where it ends.
         model.generation_config.eos_token_id = sorted({stop_token_id(tokenizer), ids.eos_token_id})
     save_model(model, tokenizer, arguments.output_dir, arguments.overwrite)
-    print(f"{arguments.adapter} merged into {arguments.output_dir}")
+    print(f"{arguments.adapter} merged into {arguments.output_dir}, a {type(model).__name__}")
 
 
 if __name__ == "__main__":

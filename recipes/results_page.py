@@ -13,7 +13,7 @@ from pathlib import Path
 import scratchgpt  # noqa: F401 - registers the classes
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, run_recipe
 from scratchgpt.evaluation.report import base_section, chat_section, classifier_section, read_json
-from scratchgpt.training.meters import read_metrics
+from scratchgpt.training.metrics import read_metrics
 
 
 @dataclass

@@ -4,13 +4,13 @@ LoRA (Hu et al. 2021) adds to each linear layer the product of two thin matrices
 as it is, bit for bit. QLoRA (Dettmers et al. 2023) keeps the base's linear layers in four bits (nf4, its scales
 quantised a second time) and trains the same adapter in full precision. Both are peft's; DoRA and rsLoRA are switches.
 
-An adapter means nothing without its base, and on another base it gives nonsense without a word. So beside what peft
-writes, `base.json` has the fingerprints of the base's weights and of the tokenizer (see `hub.fingerprints`), and
+An adapter means nothing without its base, and on another base it silently gives nonsense. So beside what peft writes,
+`base.json` holds the fingerprints of the base's weights and of the tokenizer (see `hub.fingerprints`), and
 `load_adapter` refuses to put an adapter on anything else.
 
-The rows of the role tokens are trained along: nothing in pretraining ever had them as input, and all it taught of
-them as output is that they do not occur. That is worth a tenth of a nat on a small base, and costs copies of the
-embedding and of its gradient, which is much where the vocabulary is large (benchmarks/tuning_memory.py).
+The embedding rows of the role tokens are trained too: pretraining never had them as input, and as output it only
+taught that they do not occur. That is worth a tenth of a nat on a small base, and costs copies of the embedding and of
+its gradient, which is a lot where the vocabulary is large (benchmarks/tuning_memory.py).
 """
 
 import os
@@ -20,14 +20,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import nn
 from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .arguments import option
-from .hub.fingerprints import read_base_reference, tokenizer_fingerprint, weights_fingerprint
-from .modeling_scratchgpt import ScratchGPTForCausalLM, ScratchGPTPreTrainedModel
+from .hub.fingerprints import read_base_reference, verify_base
+from .hub.model_directory import load_model
+from .modeling_scratchgpt import (
+    ScratchGPTForCausalLM,
+    ScratchGPTForSequenceClassification,
+    ScratchGPTForTokenClassification,
+    ScratchGPTPreTrainedModel,
+)
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+KINDS: dict[str, type[ScratchGPTPreTrainedModel]] = {
+    "CAUSAL_LM": ScratchGPTForCausalLM,
+    "SEQ_CLS": ScratchGPTForSequenceClassification,
+    "TOKEN_CLS": ScratchGPTForTokenClassification,
+}
+"""The model that an adapter belongs to, by peft's name of its task."""
 
 
 @dataclass
@@ -51,7 +65,7 @@ def load_base(
     four_bit: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """A base to tune, in fp32, or with its linear layers in four bits.
+    """A base to tune, in fp32, or with its linear layers in four bits. A classifier's head may be new.
 
     Args:
         directory: or Hub name.
@@ -59,10 +73,11 @@ def load_base(
         kwargs: as for `from_pretrained`.
 
     Raises:
-        ValueError: for a model of another architecture, and without bitsandbytes where it is needed.
+        ValueError: as `load_model`, and without bitsandbytes where it is needed.
     """
+    kwargs |= {"dtype": torch.float32, "new_head": kind is not ScratchGPTForCausalLM}
     if not four_bit:
-        return kind.from_pretrained(directory, dtype=torch.float32, **kwargs)
+        return load_model(kind, directory, **kwargs)
     try:
         from bitsandbytes.nn.modules import Linear4bit
     except ImportError as error:
@@ -73,7 +88,7 @@ def load_base(
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
     )
-    model = kind.from_pretrained(directory, dtype=torch.float32, quantization_config=quantization, **kwargs)
+    model = load_model(kind, directory, quantization_config=quantization, **kwargs)
     for module in model.modules():
         if isinstance(module, Linear4bit):
             # In evaluation on a CPU with AVX-512 bf16, bitsandbytes (0.50.2) packs the weights for a kernel that has
@@ -96,16 +111,17 @@ def add_adapter(
     """`model` under a fresh adapter; only the adapter is trainable.
 
     Args:
-        token_ids: rows of the embedding (and of the head) that are trained along.
+        token_ids: rows of the embedding (and of the head) that are trained too.
         task_type: of peft; SEQ_CLS trains the classification head too.
         modules_to_save: names of modules that are trained whole.
 
     Raises:
-        ValueError: for names in `lora_targets` that no layer has.
+        ValueError: as `check_targets`.
     """
     from peft import LoraConfig, get_peft_model
 
     names = arguments.lora_targets
+    check_targets(model, names, token_ids, task_type)
     rows = None
     if token_ids:
         tables = ["embed_tokens"] if model.config.tie_word_embeddings else ["embed_tokens", "lm_head"]
@@ -123,6 +139,42 @@ def add_adapter(
     )
     adapted: Any = get_peft_model(model, config)
     return adapted
+
+
+def check_targets(model: PreTrainedModel, names: Sequence[str], token_ids: Sequence[int], task_type: str) -> None:
+    """Makes sure that every layer named in `lora_targets` is there and can be adapted, and merged afterwards.
+
+    Raises:
+        ValueError: for a name that no linear layer or embedding has; for one side of a table that embedding and head
+            share, because the adapter would be merged into both; and for a layer that is trained in another way.
+    """
+    if names == ["all-linear"]:
+        return
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear | nn.Embedding)}
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    for target in names:
+        found = [layer for name, layer in layers.items() if f".{name}".endswith(f".{target}")]
+        if not found:
+            known = sorted({name.rpartition(".")[2] for name in layers})
+            raise ValueError(
+                f"lora_targets: no layer is called {target!r}; give {', '.join(known)}, or all-linear alone"
+            )
+        table = any(layer is embedding or layer is head for layer in found)
+        if table and head is not None and head.weight is embedding.weight:
+            raise ValueError(
+                f"lora_targets: {target!r} shares its weights with the {'embedding' if found[0] is head else 'head'} "
+                "(tie_word_embeddings), so an adapter on one side could not be merged: leave it out, or tune a base "
+                "with tie_word_embeddings=False"
+            )
+        if table and token_ids:
+            raise ValueError(
+                f"lora_targets: rows of {target!r} are trained for the role tokens, and it cannot have an adapter "
+                "beside that: leave it out, or give --train_role_tokens false"
+            )
+        if task_type != "CAUSAL_LM" and target.endswith("score"):
+            raise ValueError(
+                f"lora_targets: {target!r} is the classifier's head, which is trained anyway: leave it out"
+            )
 
 
 def describe_parameters(model: torch.nn.Module) -> str:
@@ -145,7 +197,7 @@ def is_adapter(directory: str | os.PathLike[str]) -> bool:
 def load_adapter(
     adapter: str | os.PathLike[str],
     base: str | os.PathLike[str] | None = None,
-    kind: type[ScratchGPTPreTrainedModel] = ScratchGPTForCausalLM,
+    kind: type[ScratchGPTPreTrainedModel] | None = None,
     four_bit: bool = False,
     trainable: bool = False,
     **kwargs: Any,
@@ -154,37 +206,31 @@ def load_adapter(
 
     Args:
         adapter: directory.
-        base: directory or Hub name; default: where it was when the adapter was trained.
-        kind, four_bit, kwargs: as for `load_base`.
+        base: directory or Hub name; default: where it was when the adapter was trained, seen from the adapter.
+        kind: class of the model that is wanted; default: the one that the adapter was trained for.
+        four_bit, kwargs: as for `load_base`.
 
     Raises:
-        ValueError: for a base that is not there, other weights or another tokenizer than the adapter was trained
-            with; names both fingerprints.
+        ValueError: as `verify_base`; for an adapter of a model of another kind; and where weights of the adapter are
+            missing or left over.
     """
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel, get_peft_model_state_dict, load_peft_weights
 
-    wanted = read_base_reference(adapter)
-    directory = os.fspath(base) if base is not None else wanted.base
-    try:
-        weights = weights_fingerprint(directory)
-    except OSError as error:
-        raise ValueError(
-            f"the base of {adapter} cannot be read at {directory!r} ({error}): say where it is (--base)"
-        ) from error
+    verify_base(adapter, base)
+    reference, task = read_base_reference(adapter), PeftConfig.from_pretrained(os.fspath(adapter)).task_type
+    own = KINDS.get(str(task), ScratchGPTForCausalLM)
+    if kind is not None and kind is not own:
+        raise ValueError(f"{adapter} is an adapter for a {own.__name__}, and cannot be used as a {kind.__name__}")
+    directory = os.fspath(base) if base is not None else reference.base
     tokenizer = AutoTokenizer.from_pretrained(adapter)
-    for what, theirs, ours in (
-        ("weights", weights, wanted.weights_sha256),
-        ("tokenizer", tokenizer_fingerprint(AutoTokenizer.from_pretrained(directory)), wanted.tokenizer_sha256),
-        ("own tokenizer", tokenizer_fingerprint(tokenizer), wanted.tokenizer_sha256),
-    ):
-        if theirs != ours:
-            raise ValueError(
-                f"{adapter} was not trained on {directory}: the {what} had the SHA-256 {ours}, here it is {theirs}. "
-                f"Give the base that it was trained on, then at {wanted.base} (--base)"
-            )
-    model: Any = PeftModel.from_pretrained(
-        load_base(directory, kind, four_bit, **kwargs), os.fspath(adapter), is_trainable=trainable
-    )
+    under = load_base(directory, own, four_bit, **{**reference.config, **kwargs})
+    try:
+        model: Any = PeftModel.from_pretrained(under, os.fspath(adapter), is_trainable=trainable)
+    except KeyError as error:
+        raise ValueError(f"{adapter} is damaged: the weight {error} is missing") from error
+    expected, found = set(get_peft_model_state_dict(model)), set(load_peft_weights(os.fspath(adapter), device="cpu"))
+    if wrong := sorted(expected ^ found):
+        raise ValueError(f"{adapter} is damaged: weights are missing or left over: {wrong[:5]}, {len(wrong)} in all")
     return model, tokenizer
 
 
@@ -192,9 +238,24 @@ def merge_adapter(model: "PeftModel") -> PreTrainedModel:
     """The base with the adapter added into its weights; the adapted model is used up.
 
     Raises:
-        ValueError: for a base in four bits, into which an adapter cannot be added without loss.
+        ValueError: for a base in four bits, into which an adapter cannot be added without loss; and for an adapter on
+            one side of a table that embedding and head share.
     """
+    from peft.tuners.trainable_tokens import TrainableTokensLayer
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils import ModulesToSaveWrapper
+
     base: Any = model.get_base_model()
+    if base.config.tie_word_embeddings and base.get_output_embeddings() is not None:
+        for table in (base.get_input_embeddings(), base.get_output_embeddings()):
+            for part in table.modules():
+                if isinstance(part, BaseTunerLayer | ModulesToSaveWrapper) and not isinstance(
+                    part, TrainableTokensLayer
+                ):
+                    raise ValueError(
+                        "the adapter changes one side of the table that embedding and head share "
+                        "(tie_word_embeddings): merged, it would change both. Use it unmerged, by peft"
+                    )
     if "quantization_config" in base.config.to_dict():
         raise ValueError("an adapter is merged into the base in full precision: load it with four_bit=False")
     merged: Any = model.merge_and_unload()

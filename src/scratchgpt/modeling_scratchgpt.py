@@ -35,11 +35,12 @@ try:
     from transformers.cache_utils import Cache, DynamicCache
     from transformers.generation import GenerationMixin
     from transformers.masking_utils import create_causal_mask
-    from transformers.modeling_layers import GenericForTokenClassification, GradientCheckpointingLayer
+    from transformers.modeling_layers import GradientCheckpointingLayer
     from transformers.modeling_outputs import (
         BaseModelOutputWithPast,
         CausalLMOutputWithPast,
         SequenceClassifierOutputWithPast,
+        TokenClassifierOutput,
     )
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
@@ -54,11 +55,10 @@ except ImportError as error:
 CACHE = "cache" if "cache" in signature(create_causal_mask).parameters else "past_key_values"
 
 # Keywords with tensors that pass through to the attention implementation: those of packed rows (flash attention) and
-# of continuous batching; and a loss's divisor, which heads hand on to the model.
+# of continuous batching.
 PASSED_ON = {
     *("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "max_seqlen_q", "max_seqlen_k", "seq_idx"),
     *("cache", "read_index", "write_index", "block_table", "logits_indices", "logits_processor_args"),
-    "num_items_in_batch",
 }
 
 
@@ -344,20 +344,26 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
             input_ids: [B, T] token ids; or give `inputs_embeds` [B, T, D] instead.
             attention_mask: [B, S] with 1 for real tokens and 0 for padding, on whichever side; or a prepared 4-D mask.
             position_ids: [B, T]. Default: counted from the mask, so that padding on the left changes nothing. Without
-                mask and cache, positions that restart mark packed documents: no attention crosses such a border.
+                a mask, positions that restart mark packed documents: no attention crosses such a border.
             past_key_values: keys and values of the tokens before; grows by T. `cache` is its name in transformers from
                 5.24 on, and the name in the output is that of the installed version.
             use_cache: whether to return (and if need be make) a cache.
 
         Raises:
-            ValueError: for ids outside the vocabulary (checked on the CPU only, where it costs nothing to look), for
-                a sequence longer than the context, for a mask that does not cover the cached and the new tokens, and
-                for a cache or a tensor under a name that the model does not know.
+            ValueError: for an input without tokens, for ids outside the vocabulary, for a sequence longer than the
+                context, for a mask that does not cover the cached and the new tokens, for packed documents together
+                with a mask, with earlier tokens or in a static cache, and for a cache or a tensor under a name that
+                the model does not know. Ids and positions are looked at on the CPU only, where it costs nothing.
         """
         cache = take_cache(past_key_values, kwargs)
         check_keywords(kwargs)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give exactly one of input_ids and inputs_embeds.")
+        if (input_ids if inputs_embeds is None else inputs_embeds).shape[1] == 0:
+            raise ValueError(
+                "The input has no tokens (an empty text?): give at least one. `generate` without input_ids begins "
+                "with bos_token_id."
+            )
         if inputs_embeds is None:
             check_ids(input_ids, self.config.vocab_size)
             inputs_embeds = self.embed_tokens(input_ids)
@@ -367,13 +373,17 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
         if self.is_bounded:
             check_length(self.config, position_ids, num_cached, inputs_embeds.shape[1])
         check_mask(attention_mask, num_cached, inputs_embeds.shape[1])
+        # A dynamic cache without tokens changes no mask, but transformers finds packed documents only without a cache.
+        earlier = None if isinstance(cache, DynamicCache) and num_cached == 0 else cache
+        if attention_mask is not None or isinstance(earlier, Cache):
+            check_not_packed(position_ids, attention_mask)
 
         causal_mask = create_causal_mask(
             config=self.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            **{CACHE: cache},
+            **{CACHE: earlier},
         )
         if position_ids is None:
             position_ids = self._default_positions(inputs_embeds, attention_mask, num_cached)
@@ -453,6 +463,30 @@ def check_mask(attention_mask: torch.Tensor | None, num_cached: int | torch.Tens
         )
 
 
+def check_not_packed(position_ids: torch.Tensor | None, attention_mask: torch.Tensor | None) -> None:
+    """Raises ValueError for positions that restart between real tokens, where nothing keeps documents apart: beside a
+    mask, and beside a cache that holds tokens or has a fixed size.
+
+    A prepared 4-D mask says itself who sees whom. Looks only on the CPU and outside of compilation, as `check_ids`.
+    """
+    if position_ids is None or torch.compiler.is_compiling() or position_ids.device.type != "cpu":
+        return
+    restarts = position_ids[:, 1:] <= position_ids[:, :-1]
+    if isinstance(attention_mask, torch.Tensor):
+        if attention_mask.ndim != 2:
+            return
+        real = attention_mask[:, -position_ids.shape[1] :].to("cpu", torch.bool)
+        restarts = restarts & real[:, 1:] & real[:, :-1]
+    elif attention_mask is not None:
+        return
+    if restarts.any():
+        raise ValueError(
+            "position_ids restart, as those of packed documents do, but beside an attention mask, earlier tokens in "
+            "the cache or a static cache the documents would see each other: give packed rows without attention_mask "
+            "and without a cache."
+        )
+
+
 def check_ids(ids: torch.Tensor, vocab_size: int, ignore_index: int | None = None) -> None:
     """Raises ValueError for ids outside [0, vocab_size), `ignore_index` excepted.
 
@@ -523,7 +557,6 @@ class ScratchGPTForCausalLM(ScratchGPTPreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         return_logits: bool | None = None,
-        shift_labels: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         **kwargs,
     ) -> CausalLMOutputWithPast:
@@ -531,7 +564,8 @@ class ScratchGPTForCausalLM(ScratchGPTPreTrainedModel, GenerationMixin):
 
         Args:
             labels: [B, T] target ids aligned with the input (shifted here), -100 where there is no target.
-            shift_labels: [B, T] targets already shifted, instead of `labels`.
+            shift_labels: [B, T] targets already shifted, instead of `labels`. A keyword that the signature does not
+                show: transformers' Trainer takes every name with "label" in it for a column that an evaluation needs.
             num_items_in_batch: the loss is the sum over this batch divided by this number, instead of by the number
                 of its own targets (gradient accumulation over batches of unequal length).
             logits_to_keep: how many of the last positions get logits (0: all), or which positions.
@@ -540,6 +574,7 @@ class ScratchGPTForCausalLM(ScratchGPTPreTrainedModel, GenerationMixin):
 
         The other arguments and the errors are those of `ScratchGPTModel.forward`.
         """
+        shift_labels: torch.Tensor | None = kwargs.pop("shift_labels", None)
         has_targets = labels is not None or shift_labels is not None
         if return_logits is None:
             return_logits = not (has_targets and self.training)
@@ -620,11 +655,13 @@ class ScratchGPTForSequenceClassification(ScratchGPTPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
+        num_items_in_batch: int | torch.Tensor | None = None,
         **kwargs,
     ) -> SequenceClassifierOutputWithPast:
         """Logits [B, labels] and, with `labels` [B] (or [B, labels] for regression and multi-label), the loss.
 
-        Without an attention mask every token counts as real. The other arguments and the errors are those of
+        Without an attention mask every token counts as real. `num_items_in_batch` is as in
+        `ScratchGPTForCausalLM.forward`, and counts labels. The other arguments and the errors are those of
         `ScratchGPTModel.forward`.
         """
         outputs: BaseModelOutputWithPast = self.model(
@@ -640,7 +677,16 @@ class ScratchGPTForSequenceClassification(ScratchGPTPreTrainedModel):
         logits = self.score(hidden_BTD[torch.arange(len(hidden_BTD)), last_real_token(hidden_BTD, attention_mask)])
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, pooled_logits=logits, config=self.config)
+            loss = self.loss_function(
+                logits=logits,
+                labels=labels,
+                pooled_logits=logits,
+                config=self.config,
+                num_items_in_batch=num_items_in_batch,
+            )
+            # transformers' losses for regression and for several labels a text are means, whatever they are told.
+            if num_items_in_batch is not None and self.config.problem_type != "single_label_classification":
+                loss = loss * labels.numel() / num_items_in_batch
         return SequenceClassifierOutputWithPast(
             loss=loss,
             logits=logits,
@@ -659,18 +705,51 @@ def last_real_token(hidden_BTD: torch.Tensor, attention_mask: torch.Tensor | Non
     return (mask_BT * torch.arange(length, device=hidden_BTD.device)).argmax(-1)
 
 
-class ScratchGPTForTokenClassification(GenericForTokenClassification, ScratchGPTPreTrainedModel):
-    """One label per token; transformers' generic head on our model."""
+class ScratchGPTForTokenClassification(ScratchGPTPreTrainedModel):
+    """One label per token."""
 
     def __init__(self, config: ScratchGPTConfig):
-        # Not the generic head's own __init__: it builds the base through AutoModel, which refuses remote code.
-        ScratchGPTPreTrainedModel.__init__(self, config)
+        super().__init__(config)
         self.num_labels = config.num_labels
         self.model = ScratchGPTModel(config)
         self.model.is_bounded = True
         self.dropout = nn.Dropout(config.hidden_dropout)
         self.score = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        **kwargs,
+    ) -> TokenClassifierOutput:
+        """Logits [B, T, labels] and, with `labels` [B, T] (-100 where there is none), the mean loss per label.
+
+        The other arguments and the errors are those of `ScratchGPTForCausalLM.forward`.
+        """
+        outputs: BaseModelOutputWithPast = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        logits = self.score(self.dropout(outputs.last_hidden_state))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, self.config, num_items_in_batch=num_items_in_batch)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
 
 
 # A save copies these files and names the classes in config.json, so that a model loads where the package is missing.

@@ -169,6 +169,21 @@ def test_text_classification_pipeline(preset, make_config, tokenizer) -> None:
         torch.testing.assert_close(*map(torch.tensor, scores), rtol=1e-4, atol=1e-5)
 
 
+def test_an_empty_text_is_refused_by_name(preset, make_config, tokenizer, model) -> None:
+    classifier = ScratchGPTForSequenceClassification(make_config(preset, num_labels=3)).eval()
+    with pytest.raises(ValueError, match="no tokens"):
+        pipeline("text-classification", model=classifier, tokenizer=tokenizer)("")
+    with pytest.raises(ValueError, match="no tokens"):
+        model.generate(**tokenizer("", return_tensors="pt"), max_new_tokens=2)
+    beginning = torch.tensor([[model.config.bos_token_id]])
+    begun = generate(model, {"input_ids": beginning}, do_sample=False)
+    assert torch.equal(generate(model, {}, do_sample=False), begun)
+    said = pipeline("text-generation", model=model, tokenizer=deepcopy(tokenizer))(
+        "", do_sample=False, max_new_tokens=3
+    )
+    assert isinstance(said[0]["generated_text"], str)
+
+
 class Texts(Dataset):
     """Texts of unequal length: whoever averages means of micro-batches gets another loss than of the whole batch."""
 

@@ -270,6 +270,21 @@ def test_second_run_on_a_directory_is_refused(tmp_path):
         pass
 
 
+def test_deleting_the_lock_file_lets_no_second_run_in(tmp_path):
+    with OutputDirectoryLock(tmp_path):
+        (tmp_path / "run.lock").unlink()
+        with pytest.raises(ValueError, match="Another run is writing"), OutputDirectoryLock(tmp_path):
+            pass
+
+
+def test_entering_clears_what_a_killed_run_left(tmp_path):
+    for name in (".checkpoint-5.new", ".checkpoint-5.old", ".final.new"):
+        (tmp_path / name / "deep").mkdir(parents=True)
+    (tmp_path / ".results.0123abcd.new.json").write_text("{")
+    with OutputDirectoryLock(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == ["run.lock"]
+
+
 def test_lock_ends_with_its_process_though_a_child_lives_on(tmp_path):
     ready, write_end = os.pipe()
 

@@ -1,9 +1,14 @@
 """data/corpus.py: documents to ids on disk, the same for any number of workers, and not twice."""
 
+import contextlib
 import gzip
 import json
 import os
 import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import datasets
@@ -99,8 +104,20 @@ def test_cache_is_used_until_source_or_tokenizer_change(
             assert make(source).directory == corpus.directory
         assert make(list(TEXTS)).directory == made[3].directory
         assert make(TEXTS, other).fingerprint == made[5].fingerprint
-    os.utime(file, (1, 1))
-    assert make(file).directory != made[0].directory
+        os.utime(file, (1, 1))
+        assert make(file).directory == made[0].directory
+    before = file.stat()
+    file.write_text(file.read_text().replace("One two", "Six two"))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # size and time are what they were
+    assert file.stat().st_size == before.st_size
+    assert make(file).fingerprint != made[0].fingerprint
+    with monkeypatch.context() as context:
+        context.setattr(corpus_module, "HASHED", 0)  # as if it were too large to hash
+        one = make(file)
+        before = file.stat()
+        file.write_text(file.read_text().replace("Six two", "Ten two"))
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert make(file).fingerprint != one.fingerprint
     with file.open("a") as lines:
         lines.write(json.dumps({"text": "more"}) + "\n")
     assert make(file).num_documents == len(TEXTS) + 1
@@ -188,3 +205,109 @@ def test_broken_corpora_are_refused(tokenizer_dir: Path, tmp_path: Path, broken:
         Corpus.open(directory)
     with pytest.raises(ValueError, match="no corpus"):
         Corpus.open(tmp_path / "nothing")
+
+
+def flip(file: Path, offset: int = -1) -> None:
+    content = bytearray(file.read_bytes())
+    content[offset] ^= 1
+    file.write_bytes(content)
+
+
+def zero(file: Path) -> None:
+    array = np.load(file)
+    np.save(file, np.zeros_like(array))
+
+
+def edit(file: Path) -> None:
+    facts = json.loads(file.read_text())
+    file.write_text(json.dumps({**facts, "num_bytes": facts["num_bytes"] * 2}, indent=2))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("tokens.npy", flip),
+        ("tokens.npy", zero),
+        ("offsets.npy", lambda file: flip(file, -8 * len(TEXTS))),
+        (CORPUS_FILE, edit),
+        ("tokens.npy", Path.unlink),
+        ("manifest.json", Path.unlink),
+    ],
+)
+def test_a_damaged_cache_is_made_again(
+    tokenizer_dir: Path,
+    tmp_path: Path,
+    name: str,
+    damage: Callable[[Path], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each of these, the missing files apart, was trained on, with the fingerprint of the undamaged data."""
+    before = tokenize_corpus(TEXTS, tokenizer_dir, tmp_path, progress=False)
+    expected = documents(before), before.fingerprint, before.num_bytes
+    damage(before.directory / name)
+    after = tokenize_corpus(TEXTS, tokenizer_dir, tmp_path, progress=False)
+    assert "is damaged and is made again" in caplog.text
+    assert (documents(after), after.fingerprint, after.num_bytes) == expected
+    caplog.clear()
+    tokenize_corpus(TEXTS, tokenizer_dir, tmp_path, progress=False)
+    assert not caplog.text
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_many_callers_at_once(tokenizer_dir: Path, tmp_path: Path) -> None:
+    """Of 360 callers 10 crashed: no such file, directory not empty. Now one does the work and the others wait."""
+    crashed = 0
+    for trial in range(15):
+        cache, children = tmp_path / str(trial), []
+        for _ in range(8):
+            child = os.fork()
+            if child == 0:
+                try:
+                    tokenize_corpus(TEXTS * 3, tokenizer_dir, cache, num_workers=1, progress=False)
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            children.append(child)
+        crashed += sum(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0 for child in children)
+        assert len(list(cache.iterdir())) == 1
+    assert crashed == 0
+
+
+def test_workers_die_with_a_killed_run_and_the_next_clears_up(tokenizer_dir: Path, tmp_path: Path) -> None:
+    """They lived on and waited for work, 440 MB each; half a cache stayed."""
+    cache = tmp_path / "cache"
+    script = (
+        "import sys; from scratchgpt.data import corpus\n"
+        "corpus.CHUNK = 1000\n"
+        "if __name__ == '__main__':\n"
+        "    corpus.tokenize_corpus(['some words to read ' * 40] * 500_000, *sys.argv[1:], num_workers=3)\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "script.py", tokenizer_dir, cache],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+    def alive() -> list[int]:
+        processes = [Path(p) for p in Path("/proc").iterdir() if p.name.isdecimal()]
+        found = []
+        for each in processes:
+            with contextlib.suppress(OSError):
+                fields = (each / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[3]) == process.pid and fields[0] != "Z":  # of its session
+                    found.append(int(each.name))
+        return found
+
+    deadline = time.monotonic() + 60
+    while len(alive()) < 4 or not list(cache.glob(".*.new/tokens.npy")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    while alive():
+        assert time.monotonic() < deadline, "the workers live on"
+        time.sleep(0.05)
+    assert len(list(cache.iterdir())) == 1
+    made = tokenize_corpus(TEXTS, tokenizer_dir, cache, progress=False)
+    assert list(cache.iterdir()) == [made.directory]

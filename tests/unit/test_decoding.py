@@ -19,7 +19,6 @@ from scratchgpt.inference.decoding import (
     load_for_decoding,
     prepare_for_decoding,
 )
-from scratchgpt.modeling_scratchgpt import CACHE
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
 TEXTS = ["The quick brown fox jumps over the lazy dog.", "All that glitters is not gold."]
@@ -48,7 +47,6 @@ def test_compiled_decoding_gives_the_ids_of_generate(preset: str) -> None:
     arguments = compiled_decoding(model, max_length=24)
     torch._dynamo.utils.counters.clear()
     for prompt, wanted in ((prompts[:1], one), (prompts[:1, :4], None), (prompts[:1], one)):
-        arguments[CACHE].reset()
         found = model.generate(prompt, **GREEDY, **arguments)
         assert wanted is None or torch.equal(found, wanted)
     # The prompt's length changed, the step was compiled once.
@@ -170,17 +168,14 @@ def test_adapters_are_merged_into_their_base(saved: Path, tmp_path: Path) -> Non
     from transformers import AutoTokenizer
 
     from scratchgpt.adapters import AdapterArguments, add_adapter, load_base
-    from scratchgpt.hub.fingerprints import write_base_reference
 
     tokenizer = AutoTokenizer.from_pretrained(saved)
     adapted = add_adapter(load_base(saved), AdapterArguments(lora_r=4)).eval()
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(parameter, std=0.1)
-    adapted.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    write_base_reference(adapted, tokenizer, tmp_path)
-    model, _ = load_for_decoding(tmp_path, dtype="float32")
+    save_model(adapted, tokenizer, tmp_path / "adapter")
+    model, _ = load_for_decoding(tmp_path / "adapter", dtype="float32")
     ids = torch.randint(1, 250, (1, 9))
     with torch.no_grad():
         torch.testing.assert_close(model(ids).logits, adapted(input_ids=ids).logits, rtol=1e-4, atol=1e-4)

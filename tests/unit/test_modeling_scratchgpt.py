@@ -96,6 +96,62 @@ def test_every_way_to_run_the_model_agrees(backend):
             close(actual, model(document[None]).logits[0], "packed")
 
 
+@pytest.mark.parametrize("preset", ["gpt2", "modern"])
+def test_packed_documents_do_not_see_each_other(preset):
+    """In training and in evaluation, with logits and without, with a cache and without."""
+    model = build(ScratchGPTForCausalLM, preset)
+    ids, positions = random_ids(1, 12), torch.cat([torch.arange(5), torch.arange(7)])[None]
+    changed = ids.clone()
+    changed[:, :5] = (ids[:, :5] + 1) % 61  # another first document
+    labels = ids.clone()
+    labels[:, :6] = -100
+    alone = model(ids[:, 5:], labels=labels[:, 5:])
+    for training in (False, True):
+        model.train(training)
+        for options in ({}, {"return_logits": True}, {"use_cache": True}, {"use_cache": False}, {CACHE: None}):
+            for inputs in (ids, changed):
+                outputs = model(inputs, position_ids=positions, labels=labels, **options)
+                torch.testing.assert_close(outputs.loss, alone.loss, **TOLERANCE)
+                if outputs.logits is not None:
+                    torch.testing.assert_close(outputs.logits[:, 5:], alone.logits, **TOLERANCE)
+    model.eval()
+    cache = DynamicCache()
+    torch.testing.assert_close(
+        model(ids, position_ids=positions, **{CACHE: cache}).logits[:, 5:], alone.logits, **TOLERANCE
+    )
+    compiled = torch.compile(lambda i, p: model(i, position_ids=p).logits, fullgraph=True)
+    torch.testing.assert_close(compiled(ids, positions)[:, 5:], alone.logits, **TOLERANCE)
+
+
+@torch.no_grad()
+def test_packed_documents_that_would_see_each_other_are_refused():
+    model = build(ScratchGPTForCausalLM)
+    ids, positions = random_ids(1, 12), torch.cat([torch.arange(5), torch.arange(7)])[None]
+    filled = DynamicCache()
+    model(ids[:, :3], past_key_values=filled)
+    for options in (
+        {"attention_mask": torch.ones(1, 12, dtype=torch.long)},
+        {"past_key_values": StaticCache(model.config, max_cache_len=12)},
+        {"past_key_values": filled},
+    ):
+        with pytest.raises(ValueError, match="documents would see each other"):
+            model(ids, position_ids=positions, **options)
+    # Positions of padding may be whatever they are.
+    mask = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1]])
+    padded = model(ids, attention_mask=mask, position_ids=torch.tensor([[1, 1, 1, *range(9)]])).logits[:, 3:]
+    torch.testing.assert_close(padded, model(ids[:, 3:]).logits, **TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    "model_class",
+    [ScratchGPTModel, ScratchGPTForCausalLM, ScratchGPTForSequenceClassification, ScratchGPTForTokenClassification],
+)
+def test_an_empty_text_is_refused(model_class):
+    for dtype in (torch.long, torch.float):  # tokenizers return an empty text as floating point numbers
+        with pytest.raises(ValueError, match="no tokens"):
+            build(model_class)(torch.zeros(1, 0, dtype=dtype))
+
+
 @torch.no_grad()
 def test_cached_left_padded_decoding_needs_no_position_ids():
     model = build(ScratchGPTForCausalLM)

@@ -6,17 +6,27 @@
 
 `tokenize_corpus` encodes each document on its own and with special tokens split, so that no text can spell a border.
 Documents go to the workers in chunks of about a million characters and come back in order: the result does not depend
-on the number of workers. It is kept under a key made of the source (files: path, size and time of change; saved data
-sets: their fingerprint; texts: their hash) and the tokenizer, so a second call opens what the first one wrote.
+on the number of workers. It is kept under a key made of the source and the tokenizer, so a second call opens what the
+first one wrote. Files up to a gigabyte in all count by their content: they may be moved, and no change goes unnoticed.
+Larger ones count by path, size, and the times of change of content and inode: a change goes unnoticed only if it
+leaves all of these as they were, which takes setting the clock back or writing below the file system.
+
+The cache is sealed (`hub.seals`), and `tokenize_corpus` verifies it, once per call: a damaged one is made again, with a
+warning. That reads all of it: 25 MB take milliseconds, 100 GB as long as the disk takes to read them (a minute at
+2 GB/s; hashing is faster than that). `Corpus.open` alone maps the arrays and reads nothing.
 
 Cost: memory for two chunks per worker, whatever the size of the corpus, and of the disk 2 or 4 bytes per token.
-Opening maps the arrays and reads nothing. Speed: benchmarks/packing.py.
+Speed: benchmarks/packing.py.
 """
 
+import contextlib
 import hashlib
 import json
+import logging
+import multiprocessing
 import os
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -29,9 +39,12 @@ import numpy as np
 from tokenizers import Tokenizer as RustTokenizer
 from tqdm import tqdm
 
-from ..hub.staging import staged_directory
+from ..hub.seals import SealError, hash_file, seal, verify_seal
+from ..hub.staging import claimed, clear_leftovers, publish
 from ..tokenizers import Tokenizer, from_json
 from .text import SUFFIXES, read_texts
+
+logger = logging.getLogger(__name__)
 
 CORPUS_FILE = "corpus.json"
 
@@ -40,6 +53,9 @@ FORMAT = 1
 
 CHUNK = 1 << 20
 """Characters in a chunk, roughly: it ends with a document."""
+
+HASHED = 1 << 30
+"""Bytes: sources up to this size are recognised by their content, which takes about a second at most."""
 
 Chunk = tuple[int, list[str]]
 """The number of its first document, and the documents."""
@@ -181,7 +197,8 @@ def tokenize_corpus(
     """Tokenises `source`, or opens what an earlier call made of it.
 
     The corpus is written to a directory of its own in `cache_dir`, which is there whole or not at all. Of several
-    processes on a machine let one call first: they would not disturb each other, but each do the work.
+    callers at once the first one does the work, and the others wait for it (where the file system has no locks, each
+    does the work). What a killed process left half written is removed.
 
     Args:
         source: whatever `read_texts` reads, or a list of texts. Each text is a document; so is each block of a .txt.
@@ -199,33 +216,56 @@ def tokenize_corpus(
         name, content, texts = f"{len(source)} texts", _hash_texts(source), source
     key = [FORMAT, content, split, column, encoder.fingerprint, encoder.eos_token_id]
     directory = Path(cache_dir) / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-    if not (directory / CORPUS_FILE).is_file():
-        with staged_directory(directory, overwrite=True, marker=CORPUS_FILE) as staged:
-            encoded = _encode(_chunks(texts), encoder, tokenizer_dir, num_workers)
-            facts = {
-                "source": name,
-                "split": split,
-                "column": column,
-                "tokenizer_fingerprint": encoder.fingerprint,
-                "eos_token_id": encoder.eos_token_id,
-                "dtype": encoder.dtype.name,
-                **_write_arrays(staged, encoded, encoder.dtype, name, progress),
-            }
-            (staged / CORPUS_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    if not _is_whole(directory):
+        with contextlib.suppress(OSError):  # not there yet, or without locks
+            clear_leftovers(cache_dir)
+        with claimed(directory) as staged:
+            if not _is_whole(directory):  # else another caller has made it while we waited
+                encoded = _encode(_chunks(texts), encoder, tokenizer_dir, num_workers)
+                facts = {
+                    "source": name,
+                    "split": split,
+                    "column": column,
+                    "tokenizer_fingerprint": encoder.fingerprint,
+                    "eos_token_id": encoder.eos_token_id,
+                    "dtype": encoder.dtype.name,
+                    **_write_arrays(staged, encoded, encoder.dtype, name, progress),
+                }
+                (staged / CORPUS_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+                seal(staged)
+                try:
+                    publish(staged, directory)
+                except OSError:  # without locks another caller may have been faster
+                    if not _is_whole(directory):
+                        raise
     return Corpus.open(directory)
 
 
+def _is_whole(directory: Path) -> bool:
+    """Whether the corpus is there, byte for byte as it was written; says so where it is damaged."""
+    if not directory.is_dir():
+        return False
+    try:
+        verify_seal(directory)
+    except SealError as error:
+        logger.warning("A tokenised corpus is damaged and is made again: %s", error)
+        return False
+    return True
+
+
 def describe_source(source: str, split: str) -> Any:
-    """What tells one state of `source` from another without reading it, as JSON."""
+    """What tells one state of `source` from another, as JSON: hashes of the files, or where that takes long their
+    path, size and times."""
     path = Path(source)
     saved = path / split if (path / "dataset_dict.json").is_file() else path
     if (saved / "state.json").is_file():
         state = json.loads((saved / "state.json").read_text(encoding="utf-8"))
-        return [state["_fingerprint"], [(file.name, file.stat().st_size) for file in sorted(saved.glob("*.arrow"))]]
+        return [state["_fingerprint"], _describe_files(sorted(saved.glob("*.arrow")), saved)]
+    if path.is_file():
+        return _describe_files([path], path.parent)
     if path.exists():
         # Only what `read_texts` reads: a cache inside the folder changes nothing.
-        files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if {*f.suffixes} & {*SUFFIXES})
-        return [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        return _describe_files(sorted(f for f in path.rglob("*") if {*f.suffixes} & {*SUFFIXES}), path)
     import datasets
     from datasets.exceptions import DatasetsError
 
@@ -233,6 +273,17 @@ def describe_source(source: str, split: str) -> Any:
         return [source, datasets.load_dataset_builder(source).hash]  # of the Hub: the commit
     except (OSError, ValueError, DatasetsError):  # no such data set, or no network, which `read_texts` is going to say
         return [source]
+
+
+def _describe_files(files: list[Path], folder: Path) -> list[list[Any]]:
+    states = [file.stat() for file in files]
+    if sum(state.st_size for state in states) <= HASHED:
+        return [[file.relative_to(folder).as_posix(), hash_file(file)] for file in files]
+    # The time of the last change of the inode, unlike that of the content, cannot be set back.
+    return [
+        [str(file.resolve()), state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+        for file, state in zip(files, states, strict=True)
+    ]
 
 
 def _hash_texts(texts: Sequence[str]) -> str:
@@ -265,7 +316,16 @@ _worker_encoder: Encoder
 def _start_worker(tokenizer_dir: str | os.PathLike[str]) -> None:
     global _worker_encoder
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     _worker_encoder = Encoder.load(tokenizer_dir)
+
+
+def _die_with_parent() -> None:
+    """A pool's worker would wait for work for ever if the process that gives it is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _encode_in_worker(first: int, texts: list[str]) -> Encoded:
@@ -315,8 +375,6 @@ def _write_arrays(
         file.seek(0)
         _write_header(file, dtype, num_tokens)
         assert file.tell() == begin, "numpy no longer leaves room in a header for the final length"
-        file.flush()
-        os.fsync(file.fileno())
     if num_bytes == 0:
         raise ValueError(f"the corpus is empty: there is no text in {name}; check the data set and its column")
     offsets = np.cumsum(np.concatenate(lengths))

@@ -3,15 +3,17 @@
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file
+
+from .seals import verify_if_sealed
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -24,9 +26,11 @@ class BaseReference:
     """The base of an adapter: where it was, and what it was."""
 
     base: str
-    """Directory or Hub name, as it was given."""
+    """Hub name or directory; in the file a directory is given relative to the adapter's, which may be shared."""
     weights_sha256: str
     tokenizer_sha256: str
+    config: dict[str, Any] = field(default_factory=dict)
+    """Fields of the model's configuration that are not the base's: the labels of a classifier."""
 
 
 def weights_fingerprint(model: str | os.PathLike[str]) -> str:
@@ -75,22 +79,95 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def write_base_reference(
-    model: "PeftModel", tokenizer: PreTrainedTokenizerBase, directory: str | os.PathLike[str]
-) -> None:
-    """Writes `base.json` into an adapter's directory."""
-    base: Any = model.get_base_model().name_or_path
-    reference = BaseReference(base, weights_fingerprint(base), tokenizer_fingerprint(tokenizer))
-    (Path(directory) / BASE_FILE).write_text(json.dumps(asdict(reference), indent=2) + "\n", encoding="utf-8")
+def base_reference(model: "PeftModel", tokenizer: PreTrainedTokenizerBase) -> BaseReference:
+    """The base under an adapter, as it is on the disk now."""
+    base: Any = model.get_base_model()
+    labels = {"id2label": base.config.id2label, "problem_type": base.config.problem_type}
+    config = {} if model.active_peft_config.task_type == "CAUSAL_LM" else labels
+    name = base.name_or_path
+    return BaseReference(name, weights_fingerprint(name), tokenizer_fingerprint(tokenizer), config)
+
+
+def seen_from(base: str, directory: str | os.PathLike[str]) -> str:
+    """How a file in `directory` names a base: relative to `directory`, and a Hub name as it is.
+
+    Of a base in a home directory that the adapter is not in, only the last name: the way there would tell whose it is.
+    """
+    if not Path(base).is_dir():
+        return base
+    there, here, home = (os.path.abspath(path) for path in (base, directory, Path.home()))
+    if os.path.commonpath([there, home]) == home != os.path.commonpath([here, home]):
+        return f"./{Path(there).name}"
+    relative = Path(os.path.relpath(there, here)).as_posix()
+    return relative if relative.startswith("..") else f"./{relative}"
+
+
+def write_base_reference(reference: BaseReference, directory: str | os.PathLike[str]) -> None:
+    """Writes `base.json` into an adapter's directory.
+
+    Raises:
+        ValueError: where there is one already that names another base: an adapter belongs to one base for good.
+    """
+    file = Path(directory) / BASE_FILE
+    if file.is_file():
+        before = read_base_reference(directory)
+        if before.weights_sha256 != reference.weights_sha256:
+            raise ValueError(
+                f"{file} names the base {before.weights_sha256}, not {reference.weights_sha256}: an adapter is never "
+                "assigned to another base"
+            )
+    reference = replace(reference, base=seen_from(reference.base, directory))
+    file.write_text(json.dumps(asdict(reference), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_base_reference(adapter: str | os.PathLike[str]) -> BaseReference:
-    """
+    """What `base.json` says; a directory relative to the adapter's becomes absolute.
+
     Raises:
         ValueError: where `adapter` is not the directory of an adapter that was trained here.
     """
     file = Path(adapter) / BASE_FILE
     try:
-        return BaseReference(**json.loads(file.read_text(encoding="utf-8")))
+        reference = BaseReference(**json.loads(file.read_text(encoding="utf-8")))
+        if reference.base.startswith("."):
+            reference = replace(reference, base=os.path.abspath(Path(adapter) / reference.base))
+        if names := reference.config.get("id2label"):  # JSON makes text of its numbers
+            id2label = {int(number): name for number, name in names.items()}
+            label2id = {name: number for number, name in id2label.items()}
+            reference = replace(reference, config={**reference.config, "id2label": id2label, "label2id": label2id})
+        return reference
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{file} cannot be read ({error}): give the directory of an adapter trained here") from error
+
+
+def verify_base(adapter_dir: str | os.PathLike[str], base: str | os.PathLike[str] | None = None) -> None:
+    """Makes sure that `base` is the model that the adapter was trained on; called wherever an adapter is used.
+
+    Args:
+        base: directory or Hub name; default: where it was when the adapter was trained.
+
+    Raises:
+        ValueError: for a base that is not there, and for other weights or another tokenizer than the adapter was
+            trained with; names both fingerprints.
+        SealError: where the adapter is damaged.
+    """
+    wanted = read_base_reference(adapter_dir)
+    directory = os.fspath(base) if base is not None else wanted.base
+    try:
+        weights = weights_fingerprint(directory)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"the base of {adapter_dir} cannot be read at {directory!r} ({error}): say where it is (--base)"
+        ) from error
+    of_base, own = (tokenizer_fingerprint(AutoTokenizer.from_pretrained(name)) for name in (directory, adapter_dir))
+    for what, found, expected in (
+        ("weights", weights, wanted.weights_sha256),
+        ("tokenizer", of_base, wanted.tokenizer_sha256),
+        ("own tokenizer", own, wanted.tokenizer_sha256),
+    ):
+        if found != expected:
+            raise ValueError(
+                f"{adapter_dir} was not trained on {directory}: the {what} had the SHA-256 {expected}, here it is "
+                f"{found}. Give the base that it was trained on, then at {wanted.base} (--base)"
+            )
+    verify_if_sealed(adapter_dir)

@@ -6,17 +6,23 @@ names its base.
 
 import os
 import sys
-from typing import TYPE_CHECKING, TypeGuard
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .fingerprints import write_base_reference
+from .fingerprints import BaseReference, base_reference, seen_from, write_base_reference
+from .seals import seal, verify_if_sealed
 from .staging import staged_directory
 
 if TYPE_CHECKING:
     from peft import PeftModel  # heavy to import, and only adapters need it
 
+HEADS = {"lm_head.weight", "score.weight"}
+"""Weights that belong to a task and not to the base."""
 
 UNUSED_ROWS = 1024
 """Embedding rows that a model may have beyond its tokenizer's ids: round sizes are faster, and 50,304 for GPT-2's
@@ -51,27 +57,94 @@ def check_tokenizer(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedT
         )
 
 
+def load_model(
+    kind: Any, directory: str | os.PathLike[str], *, new_head: bool = False, **kwargs: Any
+) -> PreTrainedModel:
+    """A model of class `kind` with all of its weights, after its seal was verified. Everything loads models by this.
+
+    `from_pretrained` alone gives random values to a weight that the files lack, and leaves out one that the class
+    lacks, with a warning at most: a classifier would talk, and a language model classify.
+
+    Args:
+        kind: class of the model, or one of the Auto classes.
+        directory: or Hub name.
+        new_head: whether the head may be another's and then begins at random: where a base is tuned for a new task.
+        kwargs: as for `from_pretrained`.
+
+    Raises:
+        ValueError: where weights are missing, left over, of another shape, or not finite; names them.
+        SealError: where the directory is not what was written.
+    """
+    verify_if_sealed(directory)
+    try:
+        loaded: Any = kind.from_pretrained(directory, output_loading_info=True, **kwargs)
+    except SafetensorError as error:
+        raise ValueError(f"the weights of {directory} cannot be read: {error}") from error
+    model, report = loaded
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        found = {str(key if isinstance(key, str) else key[0]) for key in report[problem]}
+        if found := sorted(found - (HEADS if new_head else set())):
+            raise ValueError(
+                f"{directory} is no {type(model).__name__}: {problem.replace('_keys', ' weights')} {found[:5]}, "
+                f"{len(found)} in all. It is damaged, or a model of another kind"
+            )
+    check_finite_weights(dict(model.named_parameters()), str(directory))
+    return model
+
+
+def check_finite_weights(tensors: Mapping[str, torch.Tensor], where: str) -> None:
+    """Makes sure that no number among `tensors` is infinite or not a number.
+
+    Raises:
+        NonFiniteWeightsError: names the tensor.
+    """
+    for name, tensor in tensors.items():
+        # A sum is finite only if all of its parts are, and takes no memory; only where it is not, they are counted.
+        if tensor.is_floating_point() and not tensor.detach().sum(dtype=torch.float32).isfinite():
+            if num_bad := int((~tensor.detach().isfinite()).sum()):
+                raise NonFiniteWeightsError(
+                    f"{name} of {where} is not finite: {num_bad:,} of its {tensor.numel():,} values are infinite or "
+                    "not a number"
+                )
+
+
+class NonFiniteWeightsError(ValueError):
+    """Weights that are infinite or not a number."""
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """Parameters, those of a four-bit layer counted as what they were made from: it holds two of them in a byte."""
+    stored = [(parameter, vars(parameter).get("quant_state")) for parameter in model.parameters()]
+    return sum(p.numel() if state is None else state.shape.numel() for p, state in stored)
+
+
 def save_model(
     model: "PreTrainedModel | PeftModel",
     tokenizer: PreTrainedTokenizerBase,
     directory: str | os.PathLike[str],
     overwrite: bool = False,
     state_dict: dict[str, torch.Tensor] | None = None,
+    base: BaseReference | None = None,
 ) -> None:
     """Writes a model directory that `AutoModel…` and `AutoTokenizer` load: weights, configuration, tokenizer, code.
+
+    It is sealed: `load_model` notices later damage (see `seals`).
 
     Args:
         overwrite: whether an earlier model directory may be replaced; that happens only after the new one is complete.
         state_dict: weights to write instead of the model's own (gathered from several devices, or averaged).
+        base: as for `write_model`.
 
     Raises:
-        ValueError: as `check_tokenizer`, and where `directory` holds something that is not to be replaced; then
-            nothing is written.
+        ValueError: as `check_tokenizer`, for weights that are not finite, and where `directory` holds something that
+            is not to be replaced; then nothing is written.
     """
     check_tokenizer(model, tokenizer)
+    check_finite_weights(state_dict or dict(model.named_parameters()), "the model")
     marker = "adapter_config.json" if is_adapted(model) else "config.json"
     with staged_directory(directory, overwrite, marker=marker) as staging:
-        write_model(model, tokenizer, staging, state_dict)
+        write_model(model, tokenizer, staging, state_dict, base)
+        seal(staging)
 
 
 def write_model(
@@ -79,12 +152,34 @@ def write_model(
     tokenizer: PreTrainedTokenizerBase,
     directory: str | os.PathLike[str],
     state_dict: dict[str, torch.Tensor] | None = None,
+    base: BaseReference | None = None,
 ) -> None:
-    """The files of `save_model`, into a directory that the caller has staged."""
+    """The files of `save_model`, into a directory that the caller has staged.
+
+    Args:
+        base: of an adapter, as it was when it was loaded; default: as it is on the disk now.
+    """
     tokenizer.save_pretrained(directory)
-    model.save_pretrained(os.fspath(directory), state_dict=state_dict)
-    if is_adapted(model):
-        write_base_reference(model, tokenizer, directory)
+    if not is_adapted(model):
+        model.save_pretrained(os.fspath(directory), state_dict=state_dict)
+        return
+    base = base or base_reference(model, tokenizer)
+    with named_base(model, seen_from(base.base, directory)):
+        model.save_pretrained(os.fspath(directory), state_dict=state_dict)
+    write_base_reference(base, directory)
+
+
+@contextmanager
+def named_base(model: "PeftModel", name: str) -> Iterator[None]:
+    """Meanwhile peft writes `name` for the base into adapter_config.json and the card, instead of an absolute path."""
+    adapter, under = model.active_peft_config, model.get_base_model()
+    config: Any = under.config
+    before = adapter.base_model_name_or_path, config._name_or_path
+    adapter.base_model_name_or_path = config._name_or_path = name
+    try:
+        yield
+    finally:
+        adapter.base_model_name_or_path, config._name_or_path = before
 
 
 def load_weights(model: "PreTrainedModel | PeftModel", directory: str | os.PathLike[str]) -> None:
@@ -95,4 +190,4 @@ def load_weights(model: "PreTrainedModel | PeftModel", directory: str | os.PathL
         set_peft_model_state_dict(model, load_peft_weights(os.fspath(directory), device="cpu"))
     else:
         assert isinstance(model, PreTrainedModel)
-        model.load_state_dict(type(model).from_pretrained(directory, dtype=torch.float32).state_dict())
+        model.load_state_dict(load_model(type(model), directory, dtype=torch.float32).state_dict())

@@ -10,7 +10,7 @@ characters are whole.
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +19,6 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.generation.streamers import BaseStreamer
 
 from ..data.chat import Message, render_chat
-from ..modeling_scratchgpt import CACHE
 from .answer_settings import answer_settings
 from .decoding import compiled_decoding
 
@@ -62,6 +61,8 @@ class Sampling:
             kwargs |= {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p, "min_p": self.min_p}
         return GenerationConfig(
             do_sample=self.temperature > 0,
+            num_beams=1,  # whatever the model's generation_config.json says
+            num_return_sequences=1,
             repetition_penalty=self.repetition_penalty,
             **kwargs,
         )
@@ -129,7 +130,7 @@ class ChatSession:
     def ask(self, text: str, on_text: Callable[[str], None] = lambda piece: None) -> Answer:
         """The model's answer to `text`; both are added to the history.
 
-        Ctrl-C ends the answer; what there is of it stays in the history. Was there nothing yet, then the question
+        Ctrl-C ends the answer; the part that was made stays in the history. If nothing was made yet, the question
         leaves the history too.
 
         Args:
@@ -138,28 +139,20 @@ class ChatSession:
         Raises:
             ValueError: for a message that is empty or does not fit the context; the history is then as before.
         """
-        if not text.strip():
-            raise ValueError("the message is empty")
+        check_text(text)
         kept, prompt = self._fit([*self.messages, {"role": "user", "content": text}])
         num_dropped = len(self.messages) + 1 - len(kept)
         streamer = AnswerStreamer(self.tokenizer, {*self.settings["eos_token_id"]}, on_text)
-        ids = torch.tensor([prompt], device=self.model.device)
-        generate: Any = self.model.generate
-        decoding = dict(self._decoding)
-        if decoding:
-            decoding[CACHE].reset()
         interrupted = False
         try:
-            generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                generation_config=self.sampling.generation_config(
-                    max_new_tokens=self.max_new_tokens,
-                    compile_config=decoding.pop("compile_config", None),
-                    **self.settings,
-                ),
-                streamer=streamer,
-                **decoding,
+            generate_answer(
+                self.model,
+                prompt,
+                self.sampling,
+                streamer,
+                self._decoding,
+                max_new_tokens=self.max_new_tokens,
+                **self.settings,
             )
         except KeyboardInterrupt:
             interrupted = True
@@ -185,6 +178,43 @@ class ChatSession:
                     "shorten it, or lower max_new_tokens"
                 )
             rest = rest[2:]  # a question and its answer
+
+
+def check_text(text: str) -> None:
+    """Raises ValueError for a message without text, or with half a character (a lone surrogate)."""
+    if not text.strip():
+        raise ValueError("the message is empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the message is no valid text: {error.reason} at character {error.start}") from error
+
+
+def generate_answer(
+    model: PreTrainedModel,
+    prompt: list[int],
+    sampling: Sampling,
+    streamer: BaseStreamer,
+    decoding: Mapping[str, Any],
+    **settings: Any,
+) -> None:
+    """`generate` for one prompt; what comes of it goes to `streamer`.
+
+    Args:
+        decoding: of `compiled_decoding`, or empty.
+        settings: fields of `GenerationConfig`, such as those of `answer_settings`.
+    """
+    ids = torch.tensor([prompt], device=model.device)
+    keywords = dict(decoding)
+    settings["compile_config"] = keywords.pop("compile_config", None)
+    generate: Any = model.generate
+    generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        generation_config=sampling.generation_config(**settings),
+        streamer=streamer,
+        **keywords,
+    )
 
 
 class AnswerStreamer(BaseStreamer):

@@ -6,12 +6,13 @@
 One token at a time, every weight is read once a token and used once: the time is that of reading them. So fewer bytes
 a weight (bf16, 8 bits, 4 bits) are fewer milliseconds, if the kernel keeps up with the memory. The loop itself is
 `generate` of transformers with its samplers and streamers: with a static cache and a compiled step it takes 0.2 ms a
-token. docs/experiments.md has the figures.
+token. docs/experiments.md has the measurements.
 """
 
 import importlib.util
 import logging
 import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -30,7 +31,8 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from ..adapters import is_adapter, load_adapter, merge_adapter
 from ..attention import one_query_attention_forward
-from ..modeling_scratchgpt import CACHE
+from ..hub.model_directory import load_model
+from ..modeling_scratchgpt import CACHE, ScratchGPTForCausalLM
 from ..performance import choose_autocast_dtype
 
 KERNEL_ROWS = 16
@@ -54,7 +56,7 @@ def load_for_decoding(
         weight_bits: as in `prepare_for_decoding`; the rest is bfloat16 then.
 
     Raises:
-        ValueError: as `load_adapter` and `prepare_for_decoding`, and for a `dtype` that is none.
+        ValueError: as `load_adapter`, `load_model` and `prepare_for_decoding`, and for an unknown `dtype`.
     """
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype is None:
@@ -65,11 +67,11 @@ def load_for_decoding(
         raise ValueError(f"dtype={dtype!r}: give one of {', '.join(dtypes)}")
     model: Any
     if is_adapter(model_name_or_path):
-        adapted, tokenizer = load_adapter(model_name_or_path, base)
+        adapted, tokenizer = load_adapter(model_name_or_path, base, ScratchGPTForCausalLM)
         model = merge_adapter(adapted)  # in fp32, and rounded then
         model.to(chosen)
     else:
-        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=chosen)
+        model = load_model(AutoModelForCausalLM, model_name_or_path, dtype=chosen)
         tokenizer = AutoTokenizer.from_pretrained(model_name_or_path)
     return prepare_for_decoding(model.to(device).eval(), weight_bits), tokenizer
 
@@ -177,16 +179,37 @@ def prepare_for_decoding(model: PreTrainedModel, weight_bits: int | None = None)
     return model
 
 
-def compiled_decoding(model: PreTrainedModel, max_length: int, batch_size: int = 1) -> dict[str, Any]:
-    """Arguments for `model.generate` that make it compile the step of one token, once for all calls that get them.
+class CompiledDecoding(Mapping[str, Any]):
+    """What `compiled_decoding` returns: keyword arguments whose cache is empty whenever they are unpacked (`**`)."""
 
-    The first answer waits for the compiler (for 124M parameters 12 s, from the second process on 4 s). The cache in
-    them is to be `reset()` between calls.
+    def __init__(self, cache: StaticCache, compile_config: CompileConfig):
+        self._arguments = {CACHE: cache, "compile_config": compile_config}
+
+    def __getitem__(self, name: str) -> Any:
+        if name == CACHE:
+            self._arguments[CACHE].reset()
+        return self._arguments[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arguments)
+
+    def __len__(self) -> int:
+        return len(self._arguments)
+
+
+def compiled_decoding(model: PreTrainedModel, max_length: int) -> CompiledDecoding:
+    """Keyword arguments for `model.generate` that make it compile the step of one token, once for all of its calls.
+
+        decoding = compiled_decoding(model, max_length=256)
+        model.generate(**inputs, max_new_tokens=64, **decoding)
+        model.generate(**others, max_new_tokens=64, **decoding)
+
+    The first answer waits for the compiler (for 124M parameters 12 s, from the second process on 4 s). One call at a
+    time can use them, and all calls have one batch size.
 
     Args:
         max_length: tokens of prompt and answer together; each step looks at so many, used or not.
-        batch_size: of all calls.
     """
     compile_config: Any = CompileConfig(fullgraph=True, dynamic=False, mode="default")
     compile_config._compile_all_devices = True  # else only on GPUs
-    return {CACHE: StaticCache(model.config, max_cache_len=max_length), "compile_config": compile_config}
+    return CompiledDecoding(StaticCache(model.config, max_cache_len=max_length), compile_config)

@@ -5,28 +5,26 @@
       checkpoint-500/
         config.json, model.safetensors, tokenizer.json, …     a model directory that AutoModel loads
         training_state/state.json, state.safetensors          what resuming needs besides
-        manifest.json                                         size and SHA-256 of every file above
+        manifest.json                                         size and hash of every file above: `hub.seals`
 
 A checkpoint is written in a hidden directory beside its place; every file is synced to the disk; the manifest is
 written last; then one rename publishes it, and only then are older ones removed. A process killed at any moment, or a
 full disk, thus leaves the older checkpoints as they were, and what a disk loses later is noticed by the hashes.
 """
 
-import contextlib
-import hashlib
-import json
 import logging
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from ..hub.seals import MANIFEST, SealError, looks_whole, seal, sync_directory, verify_seal
+from ..hub.staging import NEW, clear_leftovers, lock, unlock
 from .training_state import load_tree, save_tree
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
 LOCK = "run.lock"
 STATE = "training_state"
 PREFIX = "checkpoint-"
@@ -64,12 +62,12 @@ def save_checkpoint(
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         write(staging)
-        _seal(staging)
+        seal(staging)
         if final.exists():  # the run went on from an older one, because this one was broken or by request
             shutil.rmtree(aside, ignore_errors=True)
             final.rename(aside)
         staging.rename(final)
-        _sync_directory(output)
+        sync_directory(output)
         shutil.rmtree(aside, ignore_errors=True)
     except BaseException as error:
         usage = _disk_usage(output)  # before room is made
@@ -100,25 +98,15 @@ def load_training_state(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def verify_checkpoint(checkpoint: str | os.PathLike[str]) -> None:
-    """Makes sure that every file is, byte for byte, what was written. Files added later are nobody's business here.
+    """Makes sure that every file is, byte for byte, what was written. Files added later do not matter.
 
     Raises:
         CheckpointError: names the file and what is wrong with it.
     """
-    path = Path(checkpoint)
-    for name, entry in _read_manifest(path).items():
-        file = path / name
-        if not file.is_file():
-            raise CheckpointError(f"{file} is missing")
-        size = file.stat().st_size
-        if size != entry["size"]:
-            raise CheckpointError(f"{file} has {size} bytes, {entry['size']} were written")
-        try:
-            digest = _sha256(file)
-        except OSError as error:
-            raise CheckpointError(f"{file} cannot be read: {error}") from error
-        if digest != entry["sha256"]:
-            raise CheckpointError(f"{file} is damaged: its SHA-256 is not that of what was written")
+    try:
+        verify_seal(checkpoint)
+    except SealError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def newest_valid_checkpoint(output_dir: str | os.PathLike[str]) -> tuple[Path | None, list[tuple[Path, str]]]:
@@ -147,8 +135,9 @@ def list_checkpoints(output_dir: str | os.PathLike[str]) -> list[tuple[int, Path
 class OutputDirectoryLock:
     """Context manager: this run alone writes to `output_dir`. Clears away what a killed run left half done.
 
-    The lock is the kernel's (flock) and ends with the process, however that ends; the file stays. Only one process of
-    a distributed run takes it.
+    The lock is the kernel's (flock), on the directory itself, so that deleting run.lock gives nobody else a way in;
+    where directories cannot be locked (NFS) it is on run.lock. It ends with the process, however that ends. Only one
+    process of a distributed run takes it.
 
     Raises:
         ValueError: on entering, where another run holds it; names that run's process.
@@ -156,85 +145,45 @@ class OutputDirectoryLock:
 
     def __init__(self, output_dir: str | os.PathLike[str]):
         self.directory = Path(output_dir).absolute()
-        self._file: IO[str] | None = None
+        self._lock: int | None = None
 
     def __enter__(self) -> "OutputDirectoryLock":
         self.directory.mkdir(parents=True, exist_ok=True)
-        file = open(self.directory / LOCK, "a+", encoding="utf-8")
+        file = self.directory / LOCK
+        file.touch()
         try:
-            import fcntl  # missing on Windows
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            file.close()
-            raise ValueError(
-                f"Another run is writing to {self.directory} (process {holder}): wait for it, stop it, or give "
-                "another output_dir"
-            ) from error
-        except (ImportError, OSError) as error:  # some network file systems have no locks
+            self._lock = self._take(file)
+        except OSError as error:  # some network file systems have no locks
             logger.warning("%s cannot be locked (%s): make sure that no other run writes there", self.directory, error)
         else:
-            for leftover in self.directory.glob(f"{STAGING_PREFIX}*"):
-                shutil.rmtree(leftover, ignore_errors=True)
-        self._file = file
-        # Forked workers share the lock; one that outlives this process must not keep it.
-        os.register_at_fork(after_in_child=self._close)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+            if self._lock is None:
+                holder = file.read_text(encoding="utf-8").strip() or "unknown"
+                raise ValueError(
+                    f"Another run is writing to {self.directory} (process {holder}): wait for it, stop it, or give "
+                    "another output_dir"
+                )
+            clear_leftovers(self.directory)
+            for leftover in (*self.directory.glob(f"{STAGING_PREFIX}*"), *self.directory.glob(f".*{NEW}.*")):
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        file.write_text(f"{os.getpid()}\n", encoding="utf-8")
         return self
 
+    def _take(self, file: Path) -> int | None:
+        try:
+            return lock(self.directory)
+        except OSError:
+            return lock(file)
+
     def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-
-def _seal(directory: Path) -> None:
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
-    for file in files:
-        _sync(file)
-    entries = {
-        file.relative_to(directory).as_posix(): {"size": file.stat().st_size, "sha256": _sha256(file)}
-        for file in files
-    }
-    for folder in {file.parent for file in files}:
-        _sync_directory(folder)
-    (directory / MANIFEST).write_bytes(_manifest_bytes(entries))
-    _sync(directory / MANIFEST)
-    _sync_directory(directory)
-
-
-def _manifest_bytes(entries: dict[str, dict[str, Any]]) -> bytes:
-    """The one way to write these entries, with a hash of them, so that damage to the manifest itself is noticed."""
-    seal = hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
-    return json.dumps({"format": 1, "files": entries, "sha256": seal}, indent=1, sort_keys=True).encode() + b"\n"
-
-
-def _read_manifest(checkpoint: Path) -> dict[str, dict[str, Any]]:
-    file = checkpoint / MANIFEST
-    try:
-        content = file.read_bytes()
-        entries = json.loads(content)["files"]
-        whole = content == _manifest_bytes(entries)
-    except OSError as error:
-        raise CheckpointError(f"{file} cannot be read ({error}): this is no finished checkpoint") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file} is damaged: {error}") from error
-    if not whole:
-        raise CheckpointError(f"{file} is damaged: it is not what was written")
-    return entries
+        if self._lock is not None:
+            unlock(self._lock)
+            self._lock = None
 
 
 def _prune(output: Path, step: int, limit: int, best_step: int | None) -> None:
     """Removes the oldest sealed checkpoints; broken ones do not count as kept, unsealed ones are not ours."""
     sealed = [(s, path) for s, path in list_checkpoints(output) if (path / MANIFEST).is_file()]
-    whole = [s for s, path in sealed if s != step and _looks_whole(path)]
+    whole = [s for s, path in sealed if s != step and looks_whole(path)]
     kept = {step, best_step, *whole[max(0, len(whole) - (limit - 1)) :]}
     for s, path in sealed:
         if s not in kept:
@@ -244,39 +193,12 @@ def _prune(output: Path, step: int, limit: int, best_step: int | None) -> None:
                 logger.warning("%s could not be removed: %s", path, error)
 
 
-def _looks_whole(checkpoint: Path) -> bool:
-    """Whether all files are there in their sizes; the hashes would take reading them at every save."""
-    with contextlib.suppress(CheckpointError, OSError):
-        return all((checkpoint / n).stat().st_size == e["size"] for n, e in _read_manifest(checkpoint).items())
-    return False
-
-
 def _remove(checkpoint: Path) -> None:
     """Renamed before it is emptied: a kill half way must not leave something that is called a checkpoint."""
     aside = checkpoint.parent / f".{checkpoint.name}.old"
     shutil.rmtree(aside, ignore_errors=True)
     checkpoint.rename(aside)
     shutil.rmtree(aside)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(file: Path) -> None:
-    with file.open("rb+") as stream:
-        os.fsync(stream.fileno())
-
-
-def _sync_directory(directory: Path) -> None:
-    if os.name == "nt":
-        return  # Windows opens no directories
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _disk_usage(directory: Path) -> str:

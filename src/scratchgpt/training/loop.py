@@ -41,7 +41,7 @@ from ..performance import configure_process
 from .arguments import TrainingArguments
 from .checkpoints import PREFIX, OutputDirectoryLock, verify_checkpoint
 from .guards import FiniteGuard, SignalGuard, SpikeGuard
-from .meters import Meter, flops_per_token, measure_roof, peak_memory_mb, read_metrics
+from .metrics import Meter, flops_per_token, measure_roof, peak_memory_mb, read_metrics
 from .optimizers import EMA, build_optimizers, gathered
 from .resuming import RunState, find_checkpoint, model_writer
 from .schedules import check_schedule, learning_rate
