@@ -284,7 +284,9 @@ def test_workers_die_with_a_killed_run_and_the_next_clears_up(tokenizer_dir: Pat
     )
     (tmp_path / "script.py").write_text(script)
     process = subprocess.Popen(
-        [sys.executable, tmp_path / "script.py", tokenizer_dir, cache], stderr=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, tmp_path / "script.py", tokenizer_dir, cache],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
 
     def alive() -> list[int]:
