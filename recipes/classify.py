@@ -25,6 +25,8 @@ from scratchgpt.data.files import open_text, read_rows, suffix_of
 from scratchgpt.data.labelled_texts import LabelledTexts, read_labelled
 from scratchgpt.data.text_rows import TextRows
 from scratchgpt.evaluation.classification import measure, predict
+from scratchgpt.hub.model_directory import load_model
+from scratchgpt.hub.staging import replaced_file
 
 
 @dataclass
@@ -78,7 +80,7 @@ def read_file(arguments: ClassifyArguments, names: list[str]) -> LabelledTexts:
 
 
 def write(file: Path, rows: list[dict[str, str | float]]) -> None:
-    with file.open("w", encoding="utf-8", newline="") as output:
+    with replaced_file(file) as new, new.open("w", encoding="utf-8", newline="") as output:
         if file.suffix == ".jsonl":
             output.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         else:
@@ -90,7 +92,7 @@ def write(file: Path, rows: list[dict[str, str | float]]) -> None:
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(ClassifyArguments, argv)
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
-    model = AutoModelForSequenceClassification.from_pretrained(arguments.model, dtype=torch.float32)
+    model = load_model(AutoModelForSequenceClassification, arguments.model, dtype=torch.float32)
     names = [model.config.id2label[number] for number in range(model.config.num_labels)]
     data = read_file(arguments, names)
     max_length = min(tokenizer.model_max_length, model.config.max_position_embeddings)

@@ -56,6 +56,7 @@ from scratchgpt.evaluation.classification import (
     results_table,
 )
 from scratchgpt.evaluation.plots import plot_classification
+from scratchgpt.hub import model_directory
 from scratchgpt.hub.model_directory import save_model
 from scratchgpt.training.arguments import TrainingArguments
 from scratchgpt.training.guards import EXIT_INTERRUPTED
@@ -203,7 +204,8 @@ def load_model(kind: Any, directory: str, arguments: ClassifierArguments, **kwar
     set_seed(arguments.seed)
     if arguments.from_scratch:
         return kind(AutoConfig.from_pretrained(directory, **kwargs))
-    return kind.from_pretrained(directory, dtype=torch.float32, **kwargs)
+    new_head = kind is ScratchGPTForSequenceClassification
+    return model_directory.load_model(kind, directory, new_head=new_head, dtype=torch.float32, **kwargs)
 
 
 def label_map(names: list[str]) -> dict[str, Any]:
@@ -223,7 +225,7 @@ def test_result(
         model: Any = merge_adapter(adapted)
         save_model(model, tokenizer, output_dir / "merged", overwrite=True)
     else:
-        model = kind.from_pretrained(output_dir / "final", dtype=torch.float32)
+        model = model_directory.load_model(kind, output_dir / "final", dtype=torch.float32)
     names = rows.data.names
     logits = predict(model.to(device), rows, len(names), arguments.per_device_train_batch_size)
     return measure(logits, rows.labels, names), logits

@@ -17,6 +17,7 @@ import hashlib
 import json
 import sys
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from accelerate.utils import set_seed
 from transformers import AutoTokenizer
@@ -27,6 +28,7 @@ from scratchgpt.arguments import option, parse_arguments
 from scratchgpt.data.corpus import describe_source, tokenize_corpus
 from scratchgpt.data.packing import PackedRows, Rows, SlidingWindows, StreamingRows
 from scratchgpt.data.text import read_texts
+from scratchgpt.hub.model_directory import load_model
 from scratchgpt.training.arguments import TrainingArguments
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
@@ -69,7 +71,8 @@ class PretrainArguments(TrainingArguments):
 def build_model(arguments: PretrainArguments, tokenizer) -> ScratchGPTForCausalLM:
     """The model to train: the one asked for, or a fresh one whose weights follow from the seed."""
     if arguments.model_name_or_path is not None:
-        return ScratchGPTForCausalLM.from_pretrained(arguments.model_name_or_path, dtype="float32")
+        model: Any = load_model(ScratchGPTForCausalLM, arguments.model_name_or_path, dtype="float32")
+        return model
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
     shape = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     config = ScratchGPTConfig.from_preset(

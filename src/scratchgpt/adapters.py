@@ -24,6 +24,7 @@ from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, Pre
 
 from .arguments import option
 from .hub.fingerprints import read_base_reference, verify_base
+from .hub.model_directory import count_parameters, load_model
 from .modeling_scratchgpt import ScratchGPTForCausalLM, ScratchGPTPreTrainedModel
 
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ def load_base(
     Raises:
         ValueError: for a model of another architecture, and without bitsandbytes where it is needed.
     """
+    new_head = kind is not ScratchGPTForCausalLM  # a language model tuned for another task
     if not four_bit:
-        return kind.from_pretrained(directory, dtype=torch.float32, **kwargs)
+        return load_model(kind, directory, new_head=new_head, dtype=torch.float32, **kwargs)
     try:
         from bitsandbytes.nn.modules import Linear4bit
     except ImportError as error:
@@ -74,7 +76,8 @@ def load_base(
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
     )
-    model = kind.from_pretrained(directory, dtype=torch.float32, quantization_config=quantization, **kwargs)
+    kwargs |= {"dtype": torch.float32, "quantization_config": quantization}
+    model = load_model(kind, directory, new_head=new_head, **kwargs)
     for module in model.modules():
         if isinstance(module, Linear4bit):
             # In evaluation on a CPU with AVX-512 bf16, bitsandbytes (0.50.2) packs the weights for a kernel that has
@@ -129,10 +132,7 @@ def add_adapter(
 def describe_parameters(model: torch.nn.Module) -> str:
     """How many parameters are trained, and what the model takes in memory as it stands."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    # A four-bit layer holds two weights in a byte, and says itself what it was made from.
-    stored = [(p, vars(p).get("quant_state")) for p in model.parameters()]
-    total = sum(p.numel() if state is None else state.shape.numel() for p, state in stored)
-    size = sum(p.numel() * p.element_size() for p, _ in stored)
+    total, size = count_parameters(model), sum(p.numel() * p.element_size() for p in model.parameters())
     return (
         f"{trained:,} of {total:,} parameters are trained ({trained / total:.2%}); weights take {size / 1e6:,.1f} MB"
     )

@@ -30,6 +30,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from ..adapters import is_adapter, load_adapter, merge_adapter
 from ..attention import one_query_attention_forward
+from ..hub.model_directory import load_model
 from ..modeling_scratchgpt import CACHE
 from ..performance import choose_autocast_dtype
 
@@ -69,7 +70,7 @@ def load_for_decoding(
         model = merge_adapter(adapted)  # in fp32, and rounded then
         model.to(chosen)
     else:
-        model = AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=chosen)
+        model = load_model(AutoModelForCausalLM, model_name_or_path, dtype=chosen)
         tokenizer = AutoTokenizer.from_pretrained(model_name_or_path)
     return prepare_for_decoding(model.to(device).eval(), weight_bits), tokenizer
 
