@@ -1,5 +1,6 @@
 """A run outlives its terminal: `| head -1`, a closed window, a full disk behind standard output."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -57,10 +58,8 @@ def test_a_closed_terminal_saves_and_leaves(workplace: Path) -> None:
     while not (output / "metrics.jsonl").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(terminal, 10_000)
-        except BlockingIOError:
-            pass
     os.close(terminal)
     os.kill(child, signal.SIGHUP)  # the shell's, beside the kernel's
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == EXIT_INTERRUPTED

@@ -83,13 +83,21 @@ def base_reference(model: "PeftModel", tokenizer: PreTrainedTokenizerBase) -> Ba
     return BaseReference(base, weights_fingerprint(base), tokenizer_fingerprint(tokenizer))
 
 
-def write_base_reference(reference: BaseReference, directory: str | os.PathLike[str]) -> None:
+def write_base_reference(
+    model: "PeftModel",
+    tokenizer: PreTrainedTokenizerBase,
+    directory: str | os.PathLike[str],
+    reference: BaseReference | None = None,
+) -> None:
     """Writes `base.json` into an adapter's directory.
+
+    Args:
+        reference: the base as it was when it was loaded; default: as it is on the disk now.
 
     Raises:
         ValueError: where there is one already that names another base: an adapter belongs to one base for good.
     """
-    file = Path(directory) / BASE_FILE
+    file, reference = Path(directory) / BASE_FILE, reference or base_reference(model, tokenizer)
     if file.is_file():
         before = read_base_reference(directory)
         if before.weights_sha256 != reference.weights_sha256:

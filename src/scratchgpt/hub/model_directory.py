@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .fingerprints import BaseReference, base_reference, write_base_reference
+from .fingerprints import BaseReference, write_base_reference
 from .seals import seal, verify_if_sealed
 from .staging import staged_directory
 
@@ -163,7 +163,7 @@ def write_model(
     tokenizer.save_pretrained(directory)
     model.save_pretrained(os.fspath(directory), state_dict=state_dict)
     if is_adapted(model):
-        write_base_reference(base or base_reference(model, tokenizer), directory)
+        write_base_reference(model, tokenizer, directory, base)
 
 
 def load_weights(model: "PreTrainedModel | PeftModel", directory: str | os.PathLike[str]) -> None:

@@ -4,9 +4,9 @@ Exit codes of a training process: 0 finished; 75 (`EXIT_INTERRUPTED`) a signal c
 command with `--resume_from_checkpoint true`; 143 or 130 a second SIGTERM or SIGINT came, nothing was saved; 1 an
 error.
 
-Where accelerate's launcher or torchrun starts several processes, it hands SIGTERM on to them and they save as above, but
-the launcher itself ends with 1, whatever their codes are: what tells is whether results.json is there. It waits 30 s
-before it kills, so a step and a save must fit into that; else the last checkpoint stands.
+Where accelerate's launcher or torchrun starts several processes, it hands SIGTERM on to them and they save as above,
+but the launcher itself ends with 1, whatever their codes are: what tells is whether results.json is there. It waits
+30 s before it kills, so a step and a save must fit into that; else the last checkpoint stands.
 """
 
 import contextlib
