@@ -17,7 +17,6 @@ import hashlib
 import json
 import sys
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from accelerate.utils import set_seed
 from transformers import AutoTokenizer
@@ -71,8 +70,7 @@ class PretrainArguments(TrainingArguments):
 def build_model(arguments: PretrainArguments, tokenizer) -> ScratchGPTForCausalLM:
     """The model to train: the one asked for, or a fresh one whose weights follow from the seed."""
     if arguments.model_name_or_path is not None:
-        model: Any = load_model(ScratchGPTForCausalLM, arguments.model_name_or_path, dtype="float32")
-        return model
+        return load_model(ScratchGPTForCausalLM, arguments.model_name_or_path, dtype="float32")
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
     shape = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     config = ScratchGPTConfig.from_preset(

@@ -56,9 +56,7 @@ def check_tokenizer(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedT
         )
 
 
-def load_model(
-    kind: Any, directory: str | os.PathLike[str], *, new_head: bool = False, **kwargs: Any
-) -> PreTrainedModel:
+def load_model(kind: Any, directory: str | os.PathLike[str], *, new_head: bool = False, **kwargs: Any) -> Any:
     """A model of class `kind` with all of its weights, after its seal was verified. Everything loads models by this.
 
     `from_pretrained` alone gives random values to a weight that the files lack, and leaves out one that the class

@@ -83,7 +83,8 @@ def run_identity(
         "versions": {name: _version(name) for name in PACKAGES},
     }
     if is_adapted(model):
-        record["adapter"] = _without(model.peft_config[model.active_adapter].to_dict(), ADAPTER_NOT_COUNTING)
+        adapters = {name: config.to_dict() for name, config in model.peft_config.items()}
+        record["adapter"] = _without(adapters["default"], ADAPTER_NOT_COUNTING)
     return json.loads(json.dumps(_plain(record, "the run")))
 
 
