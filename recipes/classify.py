@@ -28,6 +28,7 @@ from scratchgpt.data.labelled_texts import LabelledTexts, read_labelled
 from scratchgpt.data.text_rows import TextRows
 from scratchgpt.evaluation.classification import measure, predict
 from scratchgpt.hub.model_directory import load_model
+from scratchgpt.hub.staging import replaced_file
 
 
 @dataclass
@@ -91,7 +92,7 @@ def read_file(arguments: ClassifyArguments, names: list[str]) -> LabelledTexts:
 
 
 def write(file: Path, rows: list[dict[str, str | float]]) -> None:
-    with file.open("w", encoding="utf-8", newline="") as output:
+    with replaced_file(file) as new, new.open("w", encoding="utf-8", newline="") as output:
         if file.suffix == ".jsonl":
             output.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         else:

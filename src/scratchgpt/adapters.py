@@ -25,7 +25,7 @@ from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, Pre
 
 from .arguments import option
 from .hub.fingerprints import read_base_reference, verify_base
-from .hub.model_directory import load_model
+from .hub.model_directory import count_parameters, load_model
 from .modeling_scratchgpt import (
     ScratchGPTForCausalLM,
     ScratchGPTForSequenceClassification,
@@ -180,10 +180,7 @@ def check_targets(model: PreTrainedModel, names: Sequence[str], token_ids: Seque
 def describe_parameters(model: torch.nn.Module) -> str:
     """How many parameters are trained, and what the model takes in memory as it stands."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    # A four-bit layer holds two weights in a byte, and says itself what it was made from.
-    stored = [(p, vars(p).get("quant_state")) for p in model.parameters()]
-    total = sum(p.numel() if state is None else state.shape.numel() for p, state in stored)
-    size = sum(p.numel() * p.element_size() for p, _ in stored)
+    total, size = count_parameters(model), sum(p.numel() * p.element_size() for p in model.parameters())
     return (
         f"{trained:,} of {total:,} parameters are trained ({trained / total:.2%}); weights take {size / 1e6:,.1f} MB"
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scratchgpt.training import loop
+from scratchgpt.training import processes
 from tests.runs import make_workplace, metrics, run_here
 
 
@@ -23,7 +23,7 @@ def test_tensorboard_has_the_curves(tmp_path: Path) -> None:
 
 
 def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(loop, "get_available_trackers", lambda: ["tensorboard"])
+    monkeypatch.setattr(processes, "get_available_trackers", lambda: ["tensorboard"])
     with pytest.raises(ValueError, match="--report_to wandb needs a package: pip install wandb"):
         run_here(make_workplace(tmp_path), "run", report_to="wandb")
     assert not (tmp_path / "run").exists()

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import scratchgpt  # noqa: F401 - registers the classes
 from recipes import pretrain
-from scratchgpt.training import loop
+from scratchgpt.training import step
 from tests.runs import command, losses, make_workplace, metrics, options, results, run, run_here
 
 
@@ -181,7 +181,7 @@ def test_early_stopping_keeps_the_best_checkpoint(workplace: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change(workplace: Path, monkeypatch) -> None:
-    plain = loop._Run._loss
+    plain = step.TrainingStep.loss
     calls = 0
 
     def poisoned(self, batch, num_targets):
@@ -189,7 +189,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(workplace: Pa
         calls += 1
         return plain(self, batch, num_targets) * (float("nan") if calls == 5 else 1)
 
-    monkeypatch.setattr(loop._Run, "_loss", poisoned)
+    monkeypatch.setattr(step.TrainingStep, "loss", poisoned)
     with pytest.raises(ValueError, match=r"loss is nan in step 4 \(rows \[.*weights are unchanged"):
         run_here(workplace, "poisoned", save_steps=1, save_total_limit=9)
     model = AutoModelForCausalLM.from_pretrained(workplace / "poisoned" / "checkpoint-4")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from scratchgpt.training import loop
+from scratchgpt.training import loop, step
 from scratchgpt.training.arguments import TrainingArguments
 
 
@@ -41,12 +41,12 @@ def test_seeding_is_that_of_torch_and_leaves_nothing_behind() -> None:
     torch.manual_seed(12345)
     expected = torch.rand(5)
     queued = len(torch.cuda._queued_calls)
-    loop._seed(torch.device("cpu"), 12345)
+    step._seed(torch.device("cpu"), 12345)
     assert torch.equal(torch.rand(5), expected)
     assert len(torch.cuda._queued_calls) == queued
 
 
 def test_every_step_and_process_has_a_seed_of_its_own() -> None:
-    seeds = {loop._mix(seed, step, rank) for seed in range(3) for step in range(20) for rank in range(3)}
+    seeds = {step._mix(seed, number, rank) for seed in range(3) for number in range(20) for rank in range(3)}
     assert len(seeds) == 3 * 20 * 3
     assert all(0 <= seed < 2**63 for seed in seeds)

@@ -1,6 +1,8 @@
 """training/tasks/classification.py: the loss, freezing, adapters; answers depend on neither batch nor padding."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,3 +168,20 @@ def test_the_default_adapter_is_below_one_percent_of_a_124m_model(preset: str) -
     trained, total = adapted.get_nb_trainable_parameters()
     assert total > 120e6
     assert 0.002 < trained / total < 0.01
+
+
+@pytest.mark.parametrize("num_texts", [1, 17, 32])
+def test_every_process_runs_as_many_batches(tokenizer, num_texts: int) -> None:
+    """With 17 texts on 2 processes one had a batch more, and under FSDP2 waited for the other for ever."""
+    rows, model = TextRows(DATA.select(range(num_texts)), tokenizer, 32), make_model(tokenizer)
+    expected = predict(model, rows, 2, 8)
+    passes, shares = [], []
+    model.register_forward_hook(lambda *_: passes.append(1))
+    for rank in range(2):
+        passes.clear()
+        done: list[int] = []
+        processes: Any = SimpleNamespace(process_index=rank, num_processes=2, reduce=lambda part, _: part)
+        shares.append((predict(model, rows, 2, 8, processes, done.append), len(passes), sum(done)))
+    assert shares[0][1] == shares[1][1]
+    assert shares[0][2] + shares[1][2] == num_texts
+    assert torch.allclose(shares[0][0] + shares[1][0], expected, atol=1e-6)

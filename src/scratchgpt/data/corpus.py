@@ -11,8 +11,8 @@ first one wrote. Files up to a gigabyte in all count by their content: they may 
 Larger ones count by path, size, and the times of change of content and inode: a change goes unnoticed only if it
 leaves all of these as they were, which takes setting the clock back or writing below the file system.
 
-The cache is sealed (`hub.seals`), and `tokenize_corpus` verifies it, once per call: a damaged one is made again, with a
-warning. That reads all of it: 25 MB take milliseconds, 100 GB as long as the disk takes to read them (a minute at
+The cache is sealed (`hub.seals`), and `tokenize_corpus` verifies it, once per call: a damaged one is made again, with
+a warning. That reads all of it: 25 MB take milliseconds, 100 GB as long as the disk takes to read them (a minute at
 2 GB/s; hashing is faster than that). `Corpus.open` alone maps the arrays and reads nothing.
 
 Cost: memory for two chunks per worker, whatever the size of the corpus, and of the disk 2 or 4 bytes per token.

@@ -29,6 +29,7 @@ with the same global batch.
 Shapes: B rows of a batch, T tokens of a row (`context_length`).
 """
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -59,6 +60,10 @@ class Rows(Protocol):
 
     def batch(self, indices: np.ndarray) -> Batch:
         """Tensors [B, T]: `input_ids`, and what else the model and the loss take."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A hash that other rows do not have, for the identity of a run."""
         ...
 
 
@@ -125,6 +130,11 @@ class SlidingWindows:
         window_BT = np.take(self.corpus.tokens, where_BT, mode="clip")
         num_tokens_B = self.corpus.num_tokens - first_B
         return make_rows(window_BT, num_tokens_B, self.corpus.eos_token_id, self.mask_documents)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what the rows are made of, as hexadecimal digits."""
+        parts = (self.corpus.fingerprint, self.context_length, self.stride, self.mask_documents)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 class PackedRows(SlidingWindows):
@@ -285,6 +295,11 @@ class StreamingRows:
             row[: len(window)] = window
         lengths_B = np.array([len(window) for window in windows])
         return make_rows(padded_BT, lengths_B, self.encoder.eos_token_id, self.mask_documents)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of how the rows are made; what the texts are it cannot know."""
+        parts = (self.encoder.fingerprint, self.context_length, self.mask_documents)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def _window(self, index: int) -> Window:
         while len(self._windows) <= index:

@@ -6,6 +6,7 @@ and cut into batches, and the batches are permuted. All of that follows from (se
 its number: as everywhere in training there is no state to save.
 """
 
+import hashlib
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
@@ -85,6 +86,15 @@ class TextRows:
         """
         epoch, number = divmod(step, -(-len(self) // global_batch_size))
         return self._batches(global_batch_size, seed, epoch)[number]
+
+    def fingerprint(self) -> str:
+        """SHA-256 of ids, labels, the labels' names and how batches are padded, as hexadecimal digits."""
+        names, padding = self.data.names, (self.tokenizer.padding_side, self.tokenizer.pad_token_id)
+        digest = hashlib.sha256(repr((names, self.max_length, padding, self.lengths.tolist())).encode())
+        digest.update(self.labels.tobytes())
+        for ids in self.input_ids:
+            digest.update(ids.tobytes())
+        return digest.hexdigest()
 
     @lru_cache(maxsize=2)  # noqa: B019  # rows live as long as the run
     def _batches(self, size: int, seed: int, epoch: int) -> np.ndarray:

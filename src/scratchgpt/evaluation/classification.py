@@ -81,15 +81,19 @@ def predict(
     """
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
-    mine = np.argsort(rows.lengths, kind="stable")
-    if accelerator is not None:
-        mine = mine[accelerator.process_index :: accelerator.num_processes]
+    order = np.argsort(rows.lengths, kind="stable")
+    rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator is not None else (0, 1)
+    share = -(-len(order) // world)
+    # Under FSDP2 every forward pass takes all processes: each has as many rows, some once more, which do not count.
+    mine, num_own = np.resize(order, share * world)[rank::world], len(order[rank::world])
     found = []
-    for start in range(0, len(mine), batch_size):
+    for start in range(0, share, batch_size):
         part = mine[start : start + batch_size]
         batch = {name: tensor.to(device) for name, tensor in rows.batch(part).items() if name != "labels"}
-        found.append((part, model(**batch, use_cache=False).logits.float()))
-        progress(len(part))
+        logits = model(**batch, use_cache=False).logits.float()
+        own = max(0, min(len(part), num_own - start))
+        found.append((part[:own], logits[:own]))
+        progress(own)
     model.train(was_training)
     logits = torch.zeros(len(rows), num_labels, device=device)
     for part, values in found:

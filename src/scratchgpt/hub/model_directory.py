@@ -57,9 +57,7 @@ def check_tokenizer(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedT
         )
 
 
-def load_model(
-    kind: Any, directory: str | os.PathLike[str], *, new_head: bool = False, **kwargs: Any
-) -> PreTrainedModel:
+def load_model(kind: Any, directory: str | os.PathLike[str], *, new_head: bool = False, **kwargs: Any) -> Any:
     """A model of class `kind` with all of its weights, after its seal was verified. Everything loads models by this.
 
     `from_pretrained` alone gives random values to a weight that the files lack, and leaves out one that the class
@@ -100,12 +98,14 @@ def check_finite_weights(tensors: Mapping[str, torch.Tensor], where: str) -> Non
     """
     for name, tensor in tensors.items():
         # A sum is finite only if all of its parts are, and takes no memory; only where it is not, they are counted.
-        if tensor.is_floating_point() and not tensor.detach().sum(dtype=torch.float32).isfinite():
-            if num_bad := int((~tensor.detach().isfinite()).sum()):
-                raise NonFiniteWeightsError(
-                    f"{name} of {where} is not finite: {num_bad:,} of its {tensor.numel():,} values are infinite or "
-                    "not a number"
-                )
+        values = tensor.detach()
+        if not values.is_floating_point() or values.sum(dtype=torch.float32).isfinite():
+            continue
+        if num_bad := int((~values.isfinite()).sum()):
+            raise NonFiniteWeightsError(
+                f"{name} of {where} is not finite: {num_bad:,} of its {values.numel():,} values are infinite or not a "
+                "number"
+            )
 
 
 class NonFiniteWeightsError(ValueError):

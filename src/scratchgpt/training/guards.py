@@ -3,13 +3,19 @@
 Exit codes of a training process: 0 finished; 75 (`EXIT_INTERRUPTED`) a signal came, the state is saved, run the same
 command with `--resume_from_checkpoint true`; 143 or 130 a second SIGTERM or SIGINT came, nothing was saved; 1 an
 error.
+
+Where accelerate's launcher or torchrun starts several processes, it hands SIGTERM on to them and they save as above,
+but the launcher itself ends with 1, whatever their codes are: what tells is whether results.json is there. It waits
+30 s before it kills, so a step and a save must fit into that; else the last checkpoint stands.
 """
 
+import contextlib
 import logging
 import math
 import os
 import signal
 import statistics
+import sys
 import threading
 from collections import deque
 from types import FrameType
@@ -151,14 +157,17 @@ class SpikeGuard:
 
 
 class SignalGuard:
-    """Context manager: the first SIGTERM or SIGINT is noted in `received`, for the loop to save and exit with
-    `EXIT_INTERRUPTED`; a second one ends the process at once with 128 + its number.
+    """Context manager: the first SIGTERM, SIGINT or SIGHUP is noted in `received`, for the loop to save and exit with
+    `EXIT_INTERRUPTED`; a second SIGTERM or SIGINT ends the process at once with 128 + its number.
+
+    SIGHUP says that the terminal was closed. It comes more than once then, from the shell and from the kernel, so a
+    second one changes nothing; where it is ignored (`nohup`) it stays so.
 
     The processes of a distributed run get a signal at different moments: they must agree on `received` before acting.
     Outside of the main thread Python has no signal handlers; then this does nothing but say so.
     """
 
-    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+    SIGNALS = (signal.SIGTERM, signal.SIGINT, *((signal.SIGHUP,) if sys.platform != "win32" else ()))
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
@@ -166,7 +175,8 @@ class SignalGuard:
 
     def __enter__(self) -> "SignalGuard":
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
+            wanted = [number for number in self.SIGNALS if not (_is_hangup(number) and _is_ignored(number))]
+            self._previous = {number: signal.signal(number, self._handle) for number in wanted}
         else:
             logger.warning("Not in the main thread: SIGTERM and SIGINT will not save a checkpoint")
         return self
@@ -177,9 +187,23 @@ class SignalGuard:
         self._previous = {}
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        # os.write, because print may be what was interrupted.
-        if self.received is not None:
-            os.write(2, b"\nSecond signal: exiting at once\n")
+        if self.received is None:
+            self.received = signal.Signals(number)
+            _tell(f"\n{self.received.name}: saving after this step; once more exits at once\n")
+        elif not _is_hangup(number):
+            _tell("\nSecond signal: exiting at once\n")
             os._exit(128 + number)
-        self.received = signal.Signals(number)
-        os.write(2, f"\n{self.received.name}: saving after this step; once more exits at once\n".encode())
+
+
+def _is_hangup(number: int) -> bool:
+    return sys.platform != "win32" and number == signal.SIGHUP
+
+
+def _is_ignored(number: int) -> bool:
+    return signal.getsignal(number) == signal.SIG_IGN
+
+
+def _tell(text: str) -> None:
+    """By os.write, because print may be what was interrupted; the terminal may be gone."""
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode())

@@ -11,82 +11,61 @@ optimizer's state and the step number to do, bit for bit, what it would have don
         log, evaluate and save where it is time
 
 Accelerate owns devices and processes (DDP, FSDP2). The loss is divided by the number of targets in the global batch,
-so neither the number of processes nor that of micro-batches changes it. What the rows, the loss and an evaluation
-are is the task's business (`tasks`); what a checkpoint holds stands in `resuming`.
+so neither the number of processes nor that of micro-batches changes it. The step is in `step`, what the rows, the
+loss and an evaluation are is up to the task (`tasks`), what a checkpoint holds is in `resuming`, and what makes two
+runs the same in `run_identity`.
 """
 
 import contextlib
-import hashlib
 import json
-import os
+import math
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
-from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin, PartialState
-from accelerate.tracking import get_available_trackers
+from accelerate import Accelerator
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from ..arguments import write_arguments
 from ..configuration_scratchgpt import ScratchGPTConfig
-from ..data.packing import Batch, rank_slice
 from ..evaluation.plots import plot_metrics
-from ..hub.model_directory import check_tokenizer, save_model
-from ..hub.staging import check_writable
+from ..hub.fingerprints import base_reference
+from ..hub.model_directory import (
+    check_finite_weights,
+    check_tokenizer,
+    count_parameters,
+    is_adapted,
+    save_model,
+)
+from ..hub.staging import replaced_file
 from ..performance import configure_process
 from .arguments import TrainingArguments
 from .checkpoints import PREFIX, OutputDirectoryLock, verify_checkpoint
-from .guards import FiniteGuard, SignalGuard, SpikeGuard
-from .metrics import Meter, flops_per_token, measure_roof, peak_memory_mb, read_metrics
-from .optimizers import EMA, build_optimizers, gathered
+from .guards import REMEDIES, FiniteGuard, NonFiniteError, SignalGuard, SpikeGuard
+from .metrics import (
+    MetricsLogger,
+    Throughput,
+    flops_per_token,
+    measure_peak_flops,
+    peak_memory_mb,
+    read_metrics,
+    scalars,
+)
+from .optimizers import EMA, build_optimizers
+from .processes import anywhere, build_accelerator
 from .resuming import RunState, find_checkpoint, model_writer
-from .schedules import check_schedule, learning_rate
+from .run_identity import run_identity
+from .step import StepResult, TrainingStep, autocast_dtype, schedule
 from .tasks.base import Evaluation, Task, row_length
 
 if TYPE_CHECKING:
     from peft import PeftModel  # heavy to import, and only adapters need it
 
-
-def build_accelerator(arguments: TrainingArguments) -> Accelerator:
-    """Accelerate for this process, as `accelerate launch`, `torchrun` or plain `python` started it.
-
-    Raises:
-        ValueError: for a tracker that is not installed, processes that accelerate did not notice (each would train
-            on its own), FSDP1, mixed precision by accelerate, and an output directory that cannot be written or
-            holds checkpoints one did not ask to go on from.
-    """
-    available = [str(tracker) for tracker in get_available_trackers()]
-    missing = [name for name in arguments.report_to if name not in available]
-    if missing:  # which accelerate would leave out without a word
-        raise ValueError(f"--report_to {missing[0]} needs a package: pip install {missing[0]}")
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    trackers: list[Any] = list(arguments.report_to)
-    accelerator = Accelerator(
-        # On a machine without an accelerator several processes must be told so, or each believes it is alone.
-        cpu=started > 1 and not torch.accelerator.is_available(),
-        log_with=trackers or None,
-        project_dir=arguments.output_dir,
-    )
-    if accelerator.num_processes != started:
-        raise ValueError(f"{started} processes were started, but accelerate sees {accelerator.num_processes}")
-    if started > 1 and os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
-        if accelerator.distributed_type == DistributedType.MULTI_CPU:
-            # accelerate turns FSDP on for accelerators only, and takes it for DDP elsewhere, without saying so.
-            accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin()
-            accelerator.state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
-        if not accelerator.is_fsdp2:
-            raise ValueError("sharded training is FSDP2: launch with recipes/accelerate/fsdp2.yaml")
-    if accelerator.mixed_precision != "no":
-        raise ValueError("give --mixed_precision to the recipe, and leave that of accelerate at no")
-    if accelerator.is_main_process:  # what cannot end well is not begun
-        check_writable(arguments.output_dir)
-        if arguments.resume_from_checkpoint is None:
-            find_checkpoint(None, Path(arguments.output_dir), accelerator.print)
-    return accelerator
+__all__ = ["build_accelerator", "train"]
 
 
 def train(
@@ -108,15 +87,17 @@ def train(
         Whether the run is finished; False where a signal ended it (its state is saved).
 
     Raises:
-        ValueError: for arguments that do not go together, a tokenizer of another model, an output directory that
-            another run is using or that holds checkpoints one did not ask to go on from.
-        NonFiniteError, LossSpikeError: see `guards`.
+        ValueError: for arguments that do not go together, a tokenizer of another model, weights that are not finite,
+            an output directory that another run is using or that holds checkpoints one did not ask to go on from, and
+            an adapter's checkpoint on another base.
+        NonFiniteError, LossSpikeError: see `guards`; weights that are not finite are never written.
         CheckpointError: where a checkpoint cannot be written or the one asked for is broken.
     """
     check_tokenizer(model, tokenizer)
+    check_finite_weights(dict(model.named_parameters()), "the base")
     transformers_logging.disable_progress_bar()  # a bar for every saved file, inside of ours
     run = _Run(task, model, tokenizer, arguments, accelerator, data_fingerprint)
-    lock = OutputDirectoryLock(run.output_dir) if run.accelerator.is_main_process else contextlib.nullcontext()
+    lock = OutputDirectoryLock(run.output_dir) if accelerator.is_main_process else contextlib.nullcontext()
     with SignalGuard() as signals, lock:
         run.resume()
         if accelerator.is_main_process:
@@ -125,7 +106,7 @@ def train(
 
 
 class _Run:
-    """One run's parts, prepared for its devices, and the verbs of the loop."""
+    """A run on its devices: `state` is what a checkpoint holds, `step` takes a step, the rest is in between."""
 
     def __init__(
         self,
@@ -136,24 +117,25 @@ class _Run:
         accelerator: Accelerator,
         data_fingerprint: str,
     ) -> None:
-        self.task, self.arguments, self.tokenizer = task, arguments, tokenizer
+        self.task, self.tokenizer, self.arguments, self.accelerator = task, tokenizer, arguments, accelerator
         self.output_dir = Path(arguments.output_dir).absolute()
-        self.accelerator, self.device = accelerator, accelerator.device
-        self.num_parameters = sum(p.numel() for p in model.parameters())
-        self.flops_per_token = flops_per_token(
-            cast(ScratchGPTConfig, model.config), self.num_parameters, row_length(task.train_rows)
-        )
+        schedule(arguments)  # what is wrong with it is said before the work
+        self.num_parameters = count_parameters(model)
+        config = cast(ScratchGPTConfig, model.config)
+        self.flops_per_token = flops_per_token(config, self.num_parameters, row_length(task.train_rows))
+        environment = _environment(arguments, accelerator)
+        identity = run_identity(arguments, task, model, tokenizer, data_fingerprint, environment)
+        self.state = self._prepare(model, identity)
+        self.step = TrainingStep(task, self.state.model, arguments, accelerator)
 
-        settings = configure_process(self.device)
-        wanted = arguments.mixed_precision
-        self.autocast_dtype = (
-            settings.autocast_dtype if wanted == "auto" else torch.bfloat16 if wanted == "bf16" else None
-        )
+    def _prepare(self, model: "PreTrainedModel | PeftModel", identity: dict[str, Any]) -> RunState:
+        """Model, optimizers and guards, ready to train on the devices."""
+        arguments, accelerator = self.arguments, self.accelerator
         if arguments.compile:
-            model.set_attn_implementation(settings.attention)
+            model.set_attn_implementation(configure_process(accelerator.device).attention)
         if arguments.gradient_checkpointing:
             model.gradient_checkpointing_enable()
-        self.optimizers = build_optimizers(
+        optimizers = build_optimizers(
             model,
             optimizer=arguments.optimizer,
             learning_rate=arguments.learning_rate,
@@ -161,49 +143,23 @@ class _Run:
             betas=(arguments.adam_beta1, arguments.adam_beta2),
             muon_learning_rate=arguments.muon_learning_rate,
         )
-        self.schedule = {
-            "schedule": arguments.lr_schedule,
-            "max_steps": arguments.max_steps,
-            "warmup_steps": arguments.warmup_steps,
-            "decay_steps": arguments.decay_steps,
-            "peak": 1.0,
-            "final": arguments.min_lr_ratio,
-        }
-        check_schedule(**self.schedule)
         writer = model_writer(model, accelerator)
+        base = base_reference(model, self.tokenizer) if is_adapted(model) else None
         # The optimizers are told of the sharded weights; what accelerate puts around them is for fp16.
-        self.model, *_ = accelerator.prepare(model, *self.optimizers.optimizers)
-        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.loss = torch.compile(self._loss, dynamic=False) if arguments.compile else self._loss
-        identity = {
-            "data": data_fingerprint,
-            "model": hashlib.sha256(model.config.to_json_string().encode()).hexdigest(),
-            "world_size": accelerator.num_processes,
-            "sharded": any(isinstance(parameter, DTensor) for parameter in self.model.parameters()),
-            "mixed_precision": str(self.autocast_dtype),
-            "torch": str(torch.__version__),
-            **{
-                name: getattr(arguments, name)
-                for name in (
-                    "seed", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "optimizer",
-                    "learning_rate", "muon_learning_rate", "weight_decay", "adam_beta1", "adam_beta2",
-                    "max_grad_norm", "lr_schedule", "warmup_steps", "decay_steps", "min_lr_ratio", "ema_decay",
-                    "compile", "gradient_checkpointing",
-                )
-            },
-        }  # fmt: skip
-
-        self.state = RunState(
+        prepared, *_ = accelerator.prepare(model, *optimizers.optimizers)
+        identity["sharded"] = any(isinstance(parameter, DTensor) for parameter in prepared.parameters())
+        return RunState(
             accelerator,
-            self.model,
+            prepared,
             writer,
-            tokenizer,
-            self.optimizers,
-            EMA(self.model) if arguments.ema_decay else None,
+            self.tokenizer,
+            optimizers,
+            EMA(prepared) if arguments.ema_decay else None,
             FiniteGuard(arguments.on_nonfinite),
             SpikeGuard(arguments.on_loss_spike),
-            task.train_rows,
+            self.task.train_rows,
             identity,
+            base,
         )
 
     def resume(self) -> None:
@@ -214,192 +170,172 @@ class _Run:
             different = self.state.restore(checkpoint)
             say(f"Resuming from {checkpoint.name} ({'not exact: ' + '; '.join(different) if different else 'exact'})")
 
-    # One step
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None)
-
-    def _loss(self, batch: Batch, num_targets: torch.Tensor) -> torch.Tensor:
-        with self._autocast():
-            return self.task.loss(self.model, batch, num_targets)
-
-    def step(self) -> tuple[float, float, int]:
-        """One optimizer step; returns loss, gradient norm and number of tokens of the global batch."""
-        arguments, accelerator = self.arguments, self.accelerator
-        step, world = self.state.progress.step, accelerator.num_processes
-        _seed(self.device, _mix(arguments.seed, step, accelerator.process_index))
-        micro, accumulation = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
-        indices = self.task.train_rows.indices(step, micro * accumulation * world, arguments.seed)
-        mine = rank_slice(indices, accelerator.process_index, world)
-        batches = [
-            {name: tensor.to(self.device) for name, tensor in self.task.train_rows.batch(part).items()}
-            for part in np.split(mine, accumulation)
-        ]
-        counts = [torch.stack((self.task.num_targets(batch), _num_tokens(batch))) for batch in batches]
-        totals = self._total(torch.stack(counts).sum(0))
-        # DDP and FSDP average the gradients of the processes; divided by this, their sum comes out.
-        share = totals[0] / world
-        loss = torch.zeros((), device=self.device)
-        for i, batch in enumerate(batches):
-            last = i == accumulation - 1
-            with contextlib.nullcontext() if last else accelerator.no_sync(self.model):
-                part = self.loss(batch, share)
-                part.backward()
-            loss += part.detach()
-        largest = arguments.max_grad_norm or float("inf")  # 0: measured, and left as it is
-        norm = gathered(torch.nn.utils.clip_grad_norm_(self.parameters, largest)).to(self.device)
-        # The one moment in a step in which the processor waits for the device.
-        loss, grad_norm = torch.stack((self._total(loss) / world, norm)).tolist()
-        num_targets, num_tokens = totals.tolist()
-        rows = f"rows {mine.tolist()} of process {accelerator.process_index}"
-        if self.state.finite.allows(loss, grad_norm, step, rows) and self.state.spikes.allows(loss, step, rows):
-            self.optimizers.set_learning_rate(learning_rate(step, **self.schedule))
-            self.optimizers.step()
-            if self.state.ema is not None:
-                assert arguments.ema_decay is not None
-                # Early on the average is young: it must not remember the random weights it began with.
-                self.state.ema.update(self.model, min(arguments.ema_decay, (1 + step) / (10 + step)))
-        self.optimizers.zero_grad()
-        self.state.progress.step += 1
-        self.state.progress.num_targets += num_targets
-        return loss, grad_norm, num_tokens
-
-    # Looking at the model
-
-    def _averaged(self) -> contextlib.AbstractContextManager[None]:
-        """Inside, the model has the moving average as its weights, where the run keeps one."""
-        return self.state.ema.swapped_into(self.model) if self.state.ema is not None else contextlib.nullcontext()
-
-    def evaluate(self) -> Evaluation:
-        with self._averaged(), self._autocast():
-            return self.task.evaluate(self.model, self.accelerator)
-
-    @torch.no_grad()
-    def sample(self) -> list[str]:
-        """The task's samples, the same in every process."""
-        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-        model.eval()
-        with self._averaged():
-            return self.task.samples(model)
-
     # The loop
 
     def train(self, signals: SignalGuard) -> bool:
         """Steps until `max_steps`, early stopping or a signal. Returns whether the run is finished."""
         arguments, accelerator, progress = self.arguments, self.accelerator, self.state.progress
-        meter = Meter(self.output_dir, progress.step, arguments.max_steps, accelerator.is_main_process)
-        roof = measure_roof(self.device, self.autocast_dtype or torch.float32) * accelerator.num_processes
-        accelerator.init_trackers("scratchgpt")
-        tokens, seconds, rate = 0, 0.0, None
-        result: Evaluation | None = None
-        stopped = False
-        self.model.train()
-        while progress.step < arguments.max_steps and not stopped:
+        metrics = MetricsLogger(self.output_dir, progress.step, arguments.max_steps, accelerator.is_main_process)
+        self._start_trackers()
+        throughput, rate, result = Throughput(), None, None
+        peak_flops = self._peak_flops()
+        self.state.model.train()
+        while not self._is_done():
             started = time.perf_counter()
-            loss, grad_norm, num_tokens = self.step()
-            seconds += time.perf_counter() - started
-            tokens += num_tokens
-            last = progress.step == arguments.max_steps
+            step = self.step(self.state)
+            throughput.add(step.num_tokens, time.perf_counter() - started)
             values: dict[str, Any] = {}
-            if progress.step % arguments.logging_steps == 0 or last:
-                rate, tokens, seconds = tokens / seconds, 0, 0.0
-                values = {
-                    "loss": loss,
-                    "grad_norm": grad_norm,
-                    "learning_rate": arguments.learning_rate * learning_rate(progress.step - 1, **self.schedule),
-                    "num_targets": progress.num_targets,
-                    "tokens_per_second": round(rate, 1),
-                    "mfu": round(rate * self.flops_per_token / roof, 4),
-                    "peak_memory_mb": round(peak_memory_mb(self.device)),
-                }
-            if progress.step % arguments.eval_steps == 0 or last:
+            if self._is_time(arguments.logging_steps):
+                rate = throughput.take()
+                values |= self._training_values(step, rate, peak_flops)
+            if self._is_time(arguments.eval_steps):
                 result = self.evaluate()
-                values |= {f"eval_{name}": value for name, value in result.as_dict().items()}
-                samples = self.sample()
-                self.model.train()
-                if samples:
-                    values["samples"] = samples
-                meter.say(f"step {progress.step}: training loss {loss:.4f}, {result.summary()}")
-                for text in samples:
-                    meter.say(f"    {text!r}")
-                if progress.best_loss is None or result.loss < progress.best_loss:
-                    progress.best_loss, progress.best_step = result.loss, progress.step
-                    progress.evaluations_since_best = 0
-                else:
-                    progress.evaluations_since_best += 1
-                patience = arguments.early_stopping_patience
-                stopped = patience is not None and progress.evaluations_since_best >= patience
+                values |= self._evaluation_values(step, result, metrics)
             if values:
-                meter.log(progress.step, **values)
-                accelerator.log({k: v for k, v in values.items() if k != "samples"}, step=progress.step)
-            meter.show(loss=loss, val=progress.best_loss, tok_s=rate)
-            meter.advance()
-            interrupted = self._anywhere(signals.received is not None)
+                metrics.log(progress.step, **values)
+                accelerator.log(scalars(values), step=progress.step)
+            metrics.show(loss=step.loss, val=progress.best_loss, tok_s=rate)
+            metrics.advance()
+            interrupted = anywhere(accelerator, signals.received is not None)
             is_best = progress.best_step == progress.step
-            if progress.step % arguments.save_steps == 0 or last or stopped or interrupted or is_best:
+            if self._is_time(arguments.save_steps) or self._is_done() or interrupted or is_best:
                 self.state.save(self.output_dir, arguments.save_total_limit)
-            if interrupted and not last:
-                meter.close()
+            if interrupted and not self._is_done():
+                metrics.close()
                 accelerator.print(f"Interrupted after step {progress.step}; go on with --resume_from_checkpoint true")
                 return False
-        meter.close()
-        if arguments.load_best_at_end and progress.best_step not in (None, progress.step):
+        metrics.close()
+        self._finish(result)
+        accelerator.end_training()  # the last word: it takes the process group down
+        return True
+
+    def _is_done(self) -> bool:
+        """After the last step, or after so many evaluations without a better one."""
+        progress, patience = self.state.progress, self.arguments.early_stopping_patience
+        return progress.step >= self.arguments.max_steps or (
+            patience is not None and progress.evaluations_since_best >= patience
+        )
+
+    def _is_time(self, every: int) -> bool:
+        step = self.state.progress.step
+        return step % every == 0 or step == self.arguments.max_steps
+
+    def _start_trackers(self) -> None:
+        values = asdict(self.arguments).items()  # not all trackers know lists and None
+        config = {name: value if isinstance(value, int | float | str) else str(value) for name, value in values}
+        self.accelerator.init_trackers("scratchgpt", config)
+
+    def _peak_flops(self) -> float:
+        dtype = self.step.autocast_dtype or torch.float32
+        return measure_peak_flops(self.accelerator.device, dtype) * self.accelerator.num_processes
+
+    def _training_values(self, step: StepResult, rate: float, peak_flops: float) -> dict[str, Any]:
+        progress = self.state.progress
+        return {
+            "loss": step.loss,
+            "grad_norm": step.grad_norm,
+            "learning_rate": self.arguments.learning_rate * self.step.learning_rate(progress.step - 1),
+            "num_targets": progress.num_targets,
+            "tokens_per_second": round(rate, 1),
+            "mfu": round(rate * self.flops_per_token / peak_flops, 4),
+            "peak_memory_mb": round(peak_memory_mb(self.accelerator.device)),
+        }
+
+    def _evaluation_values(self, step: StepResult, result: Evaluation, metrics: MetricsLogger) -> dict[str, Any]:
+        """Tells the result and what the model writes now, and notes whether it is the best so far."""
+        progress, samples = self.state.progress, self.sample()
+        self.state.model.train()
+        metrics.say(f"step {progress.step}: training loss {step.loss:.4f}, {result.summary()}")
+        for text in samples:
+            metrics.say(f"    {text!r}")
+        if progress.best_loss is None or result.loss < progress.best_loss:
+            progress.best_loss, progress.best_step = result.loss, progress.step
+            progress.evaluations_since_best = 0
+        else:
+            progress.evaluations_since_best += 1
+        values = {f"eval_{name}": value for name, value in result.as_dict().items()}
+        return {**values, "samples": samples} if samples else values
+
+    # Looking at the model
+
+    def _averaged(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, the model has the moving average as its weights, where the run keeps one."""
+        state = self.state
+        return state.ema.swapped_into(state.model) if state.ema is not None else contextlib.nullcontext()
+
+    def evaluate(self) -> Evaluation:
+        """
+        Raises:
+            NonFiniteError: where the validation loss is not finite. A model like that is not saved.
+        """
+        with self._averaged(), self.step.autocast():
+            result = self.task.evaluate(self.state.model, self.accelerator)
+        if not math.isfinite(result.loss):
+            raise NonFiniteError(
+                f"The validation loss is {result.loss} after step {self.state.progress.step}: training has destroyed "
+                f"the model. Earlier checkpoints are untouched. {REMEDIES}"
+            )
+        return result
+
+    @torch.no_grad()
+    def sample(self) -> list[str]:
+        """The task's samples, the same in every process."""
+        model = self.accelerator.unwrap_model(self.state.model, keep_torch_compile=False)
+        model.eval()
+        with self._averaged():
+            return self.task.samples(model)
+
+    # The end
+
+    def _finish(self, result: Evaluation | None) -> None:
+        """final/, results.json and the plots.
+
+        Args:
+            result: of the last step; None where the run had nothing left to do.
+        """
+        progress = self.state.progress
+        if progress.step and self.state.finite.skipped == progress.step:
+            raise NonFiniteError(f"All {progress.step} steps were skipped: nothing was learned. {REMEDIES}")
+        if self.arguments.load_best_at_end and progress.best_step not in (None, progress.step):
             best = self.output_dir / f"{PREFIX}{progress.best_step}"
             verify_checkpoint(best)
             self.state.restore_weights(best)
             result = None
-        # The last step was evaluated; no result is there after the line above, and for a run resumed when finished.
-        self._finish(result or self.evaluate())
-        accelerator.end_training()  # the last word: it takes the process group down
-        return True
-
-    def _anywhere(self, flag: bool) -> bool:
-        """Whether `flag` is set in any process: they must agree before they act."""
-        return flag if self.accelerator.num_processes == 1 else bool(self._total(torch.tensor(float(flag))).item())
-
-    def _total(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum of `tensor` over the processes."""
-        if self.accelerator.num_processes == 1:
-            return tensor
-        total = self.accelerator.reduce(tensor.to(self.device), "sum")
-        assert isinstance(total, torch.Tensor)
-        return total
-
-    def _finish(self, result: Evaluation) -> None:
-        """final/, results.json and the plots."""
+        result = result or self.evaluate()
         with self._averaged():
             weights = self.state.weights()
             if self.accelerator.is_main_process:
-                save_model(self.state.writer, self.tokenizer, self.output_dir / "final", True, state_dict=weights)
+                state, final = self.state, self.output_dir / "final"
+                save_model(state.writer, self.tokenizer, final, True, state_dict=weights, base=state.base)
         if self.accelerator.is_main_process:
-            results = {
-                "final": result.as_dict(),
-                "best": {"loss": self.state.progress.best_loss, "step": self.state.progress.best_step},
-                "steps": self.state.progress.step,
-                "num_targets": self.state.progress.num_targets,
-                "num_parameters": self.num_parameters,
-                "skipped_steps": self.state.finite.skipped,
-                "loss_spikes": self.state.spikes.spikes,
-                "identity": self.state.identity,
-            }
-            (self.output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+            self._write_results(result)
             plot_metrics(read_metrics(self.output_dir / "metrics.jsonl"), self.output_dir)
         self.accelerator.wait_for_everyone()
 
+    def _write_results(self, result: Evaluation) -> None:
+        progress = self.state.progress
+        results = {
+            "final": result.as_dict(),
+            "best": {"loss": progress.best_loss, "step": progress.best_step},
+            "steps": progress.step,
+            "num_targets": progress.num_targets,
+            "num_parameters": self.num_parameters,
+            "skipped_steps": self.state.finite.skipped,
+            "loss_spikes": self.state.spikes.spikes,
+            "identity": self.state.identity,
+        }
+        with replaced_file(self.output_dir / "results.json") as file:
+            file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
-def _mix(*numbers: int) -> int:
-    """A seed from several numbers, equal only where all of them are."""
-    return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:8], "little") >> 1
 
-
-def _seed(device: torch.device, seed: int) -> None:
-    """Seeds what a step draws from. `torch.manual_seed` would remember every call until there is a GPU."""
-    torch.default_generator.manual_seed(seed)
-    if device.type != "cpu":
-        torch.get_device_module(device).manual_seed(seed)
-
-
-def _num_tokens(batch: Batch) -> torch.Tensor:
-    """Tokens that the model reads in `batch`, padding left out where a mask tells it."""
-    mask = batch.get("attention_mask")
-    return torch.tensor(batch["input_ids"].numel(), device=batch["input_ids"].device) if mask is None else mask.sum()
+def _environment(arguments: TrainingArguments, accelerator: Accelerator) -> dict[str, Any]:
+    """On what a run computes, as far as it changes the last bits of the numbers."""
+    device = accelerator.device
+    on_cpu = device.type == "cpu"
+    name = torch.backends.cpu.get_cpu_capability() if on_cpu else torch.get_device_module(device).get_device_name()
+    return {
+        "world_size": accelerator.num_processes,
+        "mixed_precision": str(autocast_dtype(arguments, device)),
+        "device": name,
+        "threads": torch.get_num_threads() if on_cpu else None,
+    }

@@ -15,7 +15,8 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.packing import Rows, StreamingRows
-from ..hub.model_directory import is_adapted, load_weights, write_model
+from ..hub.fingerprints import BaseReference, verify_base
+from ..hub.model_directory import check_finite_weights, is_adapted, load_model, load_weights, write_model
 from .checkpoints import (
     list_checkpoints,
     load_training_state,
@@ -26,6 +27,7 @@ from .checkpoints import (
 )
 from .guards import FiniteGuard, SpikeGuard
 from .optimizers import EMA, Optimizers, gathered, sharded_like
+from .run_identity import differences
 
 if TYPE_CHECKING:
     from peft import PeftModel  # heavy to import, and only adapters need it
@@ -53,7 +55,8 @@ class RunState:
         model: as it is trained: prepared by accelerate, perhaps sharded.
         writer: writes the files of a model directory, with the weights it is given; see `model_writer`.
         rows: those of training. Where they come from a stream, their place in it is kept.
-        identity: whatever another run must have in common with this one to do the same.
+        identity: whatever another run must have in common with this one to do the same, see `run_identity`.
+        base: of an adapter, as it was when the run began.
     """
 
     accelerator: Accelerator
@@ -66,6 +69,7 @@ class RunState:
     spikes: SpikeGuard
     rows: Rows
     identity: dict[str, Any]
+    base: BaseReference | None = None
     progress: Progress = field(default_factory=Progress)
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -78,6 +82,8 @@ class RunState:
         """Writes checkpoint-<step>; every process must call this, the first one writes.
 
         Raises:
+            NonFiniteWeightsError: where weights, their average or the optimizer's state are not finite; then nothing
+                is written.
             CheckpointError: as `save_checkpoint`.
         """
         weights = self.weights()
@@ -89,11 +95,12 @@ class RunState:
             "spikes": self.spikes.state_dict(),
             "identity": self.identity,
         }
+        check_finite_weights(tensors_of({"weights": weights, **state}), f"step {self.progress.step}")
         if self.accelerator.is_main_process:
             state["rows"] = self.rows.state_dict() if isinstance(self.rows, StreamingRows) else None
 
             def write(directory: Path) -> None:
-                write_model(self.writer, self.tokenizer, directory, weights)
+                write_model(self.writer, self.tokenizer, directory, weights, self.base)
                 save_training_state(directory, state)
 
             save_checkpoint(
@@ -112,8 +119,10 @@ class RunState:
             What is different now, in words: nothing, if the run goes on exactly.
 
         Raises:
-            ValueError: for the state of another model or optimizer.
+            ValueError: for the state of another model or optimizer, and for an adapter of another base.
         """
+        if self.base is not None:
+            verify_base(checkpoint, self.base.base)
         state = self.restore_weights(checkpoint)
         self.optimizers.load_state_dict(state["optimizers"])
         self.finite.load_state_dict(state["finite"])
@@ -121,12 +130,7 @@ class RunState:
         if isinstance(self.rows, StreamingRows) and state["rows"] is not None:
             self.rows.load_state_dict(state["rows"])
         self.progress = Progress(**state["progress"])
-        before = state["identity"]
-        return [
-            f"{name} was {before.get(name)}, is {value}"
-            for name, value in self.identity.items()
-            if before.get(name) != value
-        ]
+        return differences(state["identity"], self.identity)
 
     def restore_weights(self, checkpoint: Path) -> dict[str, Any]:
         """Puts back the weights and their average, and nothing else; every process must call this.
@@ -153,7 +157,7 @@ class RunState:
             load_weights(bare, checkpoint)
             return
         assert isinstance(self.writer, PreTrainedModel)
-        saved = type(self.writer).from_pretrained(checkpoint, dtype=torch.float32).state_dict()
+        saved = load_model(type(self.writer), checkpoint, dtype=torch.float32).state_dict()
         for name, value in bare.state_dict(keep_vars=True).items():
             value.copy_(sharded_like(value, saved[name]))
 
@@ -174,7 +178,8 @@ def model_writer(model: "PreTrainedModel | PeftModel", accelerator: Accelerator)
     assert isinstance(model, PreTrainedModel)
     with torch.device("meta"):
         writer = type(model)(model.config)
-    writer.generation_config = model.generation_config
+    if model.can_generate():  # a classifier has no such configuration
+        writer.generation_config = model.generation_config
     return writer
 
 
@@ -206,6 +211,16 @@ def find_checkpoint(wanted: str | None, output_dir: Path, say: Callable[[str], o
     if checkpoint is None:
         say(f"No checkpoint to resume from in {output_dir}: starting anew")
     return checkpoint
+
+
+def tensors_of(tree: Any, path: str = "") -> dict[str, torch.Tensor]:
+    """All tensors in nested dicts and lists, by their place."""
+    if isinstance(tree, torch.Tensor):
+        return {path: tree}
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    return {
+        name: t for key, value in items for name, t in tensors_of(value, f"{path}/{key}" if path else str(key)).items()
+    }
 
 
 def _bare(accelerator: Accelerator, model: nn.Module) -> Any:

@@ -1,0 +1,199 @@
+"""Real runs that are resumed after something has changed: exact, or not exact and why, or refused. Never a wrong word.
+
+That every argument of every recipe counts or is listed stands in tests/unit/test_run_identity.py.
+"""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from recipes import finetune_classifier, finetune_instruct, pretrain
+from scratchgpt.hub.fingerprints import BASE_FILE
+from scratchgpt.hub.seals import MANIFEST, seal
+from scratchgpt.tokenizers import BPETokenizer, to_transformers
+from tests.recipes import test_finetune_classifier as classifier
+from tests.recipes import test_finetune_instruct as instruct
+from tests.runs import make_workplace, options
+
+classifier_workplace = classifier.workplace
+instruct_workplace = instruct.workplace
+
+STEPS = {"max_steps": 4, "eval_steps": 2, "save_steps": 2, "compile": False}
+
+
+class Trial:
+    """A finished run of four steps with its checkpoint of step 2, from which it is resumed again and again."""
+
+    def __init__(self, recipe: Any, options: Any, workplace: Path, **settings: Any) -> None:
+        self.recipe, self.options, self.workplace, self.settings = recipe, options, workplace, settings
+        recipe.main(options(workplace, "whole", **settings))
+
+    def resume(self, capsys: pytest.CaptureFixture[str], **changed: Any) -> str:
+        """What the resumed run says: `exact`, or `not exact: …`."""
+        output = self.workplace / "again"
+        shutil.rmtree(output, ignore_errors=True)
+        shutil.copytree(self.workplace / "whole", output)
+        shutil.rmtree(output / "checkpoint-4")
+        capsys.readouterr()
+        settings = {**self.settings, "resume_from_checkpoint": "true", **changed}
+        self.recipe.main(self.options(self.workplace, "again", **settings))
+        found = re.search(r"Resuming from checkpoint-2 \((.*)\)", capsys.readouterr().out)
+        assert found is not None
+        return found[1]
+
+    def is_same(self, folder: str = "checkpoint-4") -> bool:
+        """Whether the resumed run ended with the weights of the whole one."""
+        [name] = {file.name for file in (self.workplace / "whole" / folder).glob("*model.safetensors")}
+        one, other = (load_file(self.workplace / output / folder / name) for output in ("whole", "again"))
+        return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.fixture(scope="module")
+def pretraining(tmp_path_factory: pytest.TempPathFactory) -> Trial:
+    return Trial(pretrain, options, make_workplace(tmp_path_factory.mktemp("pretraining")), **STEPS)
+
+
+@pytest.fixture(scope="module")
+def classification(classifier_workplace: Path) -> Trial:
+    settings = {**STEPS, "num_train_epochs": 0.25, "baselines": "none", "hidden_dropout": 0.1}
+    del settings["max_steps"]
+    return Trial(finetune_classifier, classifier.options, classifier_workplace, **settings, max_length=16)
+
+
+@pytest.fixture(scope="module")
+def lora(instruct_workplace: Path) -> Trial:
+    return Trial(finetune_instruct, instruct.options, instruct_workplace, **STEPS, lora_r=4, num_responses=0)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"logging_steps": 3},
+        {"save_steps": 1},
+        {"save_total_limit": 9},
+        {"sample_prompts": "To be"},
+        {"cache_dir": "elsewhere"},
+    ],
+)
+def test_what_does_not_count_changes_no_bit(
+    pretraining: Trial, changed: dict[str, Any], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    if "cache_dir" in changed:
+        changed = {"cache_dir": tmp_path}
+    assert pretraining.resume(capsys, **changed) == "exact"
+    assert pretraining.is_same()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"seed": 1}, "seed was 0, is now 1"),
+        ({"weight_decay": 0.3}, "weight_decay was 0.1, is now 0.3"),
+        ({"on_nonfinite": "skip"}, "on_nonfinite was stop, is now skip"),
+        ({"on_loss_spike": "skip"}, "on_loss_spike was warn, is now skip"),
+        ({"hidden_dropout": 0.2}, "hidden_dropout was 0.0, is now 0.2"),
+        ({"mask_documents": True}, "mask_documents was False, is now True"),
+        ({"eval_steps": 1}, "eval_steps was 2, is now 1"),
+    ],
+)
+def test_changed_pretraining_is_named(
+    pretraining: Trial, changed: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = pretraining.resume(capsys, **changed)
+    assert found.startswith("not exact: ")
+    assert said in found
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"r_drop": 1.0}, "r_drop was 0.0, is now 1.0"),
+        ({"class_weights": "balanced"}, "class_weights was none, is now balanced"),
+        ({"max_length": 8}, "max_length was 16, is now 8"),
+        ({"validation_fraction": 0.2}, "task.eval_rows was "),
+    ],
+)
+def test_changed_classification_is_named(
+    classification: Trial, changed: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of these were "exact"."""
+    if "r_drop" in changed:
+        assert classification.resume(capsys) == "exact"
+        assert classification.is_same()
+    found = classification.resume(capsys, **changed)
+    assert found.startswith("not exact: ")
+    assert said in found
+
+
+def test_another_tokenizer_of_the_base_is_named(classification: Trial, capsys: pytest.CaptureFixture[str]) -> None:
+    base, other = classification.workplace / "base", classification.workplace / "other"
+    shutil.copytree(base, other)
+    words = [text.upper() for _, text in classifier.texts(160)]
+    to_transformers(BPETokenizer.train([*words, *words, *words], 300)).save_pretrained(other)
+    seal(other)
+    assert "tokenizer was " in classification.resume(capsys, model_name_or_path=other)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"lora_alpha": 8}, "adapter.lora_alpha was 32, is now 8"),
+        ({"lora_dropout": 0.5}, "adapter.lora_dropout was 0.0, is now 0.5"),
+        ({"use_rslora": True}, "adapter.use_rslora was False, is now True"),
+    ],
+)
+def test_a_changed_adapter_is_named(
+    lora: Trial, changed: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of these were "exact"."""
+    if "lora_alpha" in changed:
+        assert lora.resume(capsys) == "exact"
+    assert lora.resume(capsys, **changed) == f"not exact: {said}"
+
+
+def test_an_adapter_is_not_resumed_on_another_base(lora: Trial, capsys: pytest.CaptureFixture[str]) -> None:
+    """It said "exact", and base.json got the other base's hash: chat then took an adapter on a base it never saw."""
+    weights = lora.workplace / "base" / "model.safetensors"
+    before, reference = weights.read_bytes(), (lora.workplace / "whole" / "final" / BASE_FILE).read_text()
+    try:
+        save_file({name: t + 1e-3 for name, t in load_file(weights).items()}, weights, metadata={"format": "pt"})
+        seal(lora.workplace / "base")
+        with pytest.raises(ValueError, match=r"was not trained on .*: the weights had the SHA-256"):
+            lora.resume(capsys)
+    finally:
+        weights.write_bytes(before)
+        seal(lora.workplace / "base")
+    for folder in ("final", "checkpoint-2"):
+        assert json.loads((lora.workplace / "again" / folder / BASE_FILE).read_text()) == json.loads(reference)
+    assert (lora.workplace / "whole" / "final" / MANIFEST).is_file()
+
+
+def test_a_learning_rate_beyond_all_numbers_ends_with_an_error(pretraining: Trial) -> None:
+    """It ended with exit 0, a sealed checkpoint and a final/ of NaNs."""
+    for steps in (1, 4):
+        changed = {**STEPS, "learning_rate": 1e38, "max_steps": steps, "eval_steps": 1, "save_steps": 1}
+        with pytest.raises(ValueError, match=r"is not finite|loss is (nan|inf)"):
+            pretrain.main(options(pretraining.workplace, f"huge{steps}", **changed))
+        for file in (pretraining.workplace / f"huge{steps}").rglob("model.safetensors"):
+            assert all(tensor.isfinite().all() for tensor in load_file(file).values())
+        assert not (pretraining.workplace / f"huge{steps}" / "final").exists()
+
+
+def test_a_base_that_is_not_finite_is_refused(pretraining: Trial) -> None:
+    """With --on_nonfinite skip it ended with exit 0 and a final/ of NaNs."""
+    base = pretraining.workplace / "broken"
+    shutil.copytree(pretraining.workplace / "whole" / "final", base)
+    weights = load_file(base / "model.safetensors")
+    weights["model.embed_tokens.weight"][7, 0] = float("nan")
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    seal(base)
+    with pytest.raises(ValueError, match=r"model\.embed_tokens\.weight of .*broken is not finite: 1 of its"):
+        pretrain.main(options(pretraining.workplace, "nan", **STEPS, model_name_or_path=base, on_nonfinite="skip"))
+    assert not (pretraining.workplace / "nan").exists()
