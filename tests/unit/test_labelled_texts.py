@@ -73,7 +73,7 @@ def test_numbers_as_labels_are_in_the_order_of_their_values(tmp_path: Path) -> N
         ("a.csv", b"text,label\nx,y\n ,y\n", "row 2: no text in column 'text'"),
         ("a.csv", b"text,label\nx,\n", "row 1: no label in column 'label'"),
         ("a.csv", b"text,label\nx,\xff\xfe\n", "not text in UTF-8: convert it first .* at byte 13"),
-        ("a.csv", b'text,label\nx,"y\n', "line 2: unexpected end of data"),
+        ("a.csv", b'text,label\nx,"y\n', "line 2: a quote that is opened here is never closed"),
         ("a.jsonl", b'{"text": "x", "label": 1}\n[1]\n', "line 2: not an object with columns but list"),
         ("a.jsonl", b'{"text": "x", "label": 1}\n{"text"\n', "line 2: not JSON"),
         ("a.jsonl", b'{"text": "x", "label": 1.5}\n', "row 1: no label in column 'label', but 1.5"),
