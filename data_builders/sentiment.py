@@ -93,7 +93,7 @@ def build(arguments: SentimentArguments) -> dict[str, Built]:
     column = arguments.column or origin.column
     own = arguments.source or origin.hub
     data = read_split(own, "train", column)
-    kept, removed = deduplicate(data.texts, data.labels)
+    kept, removed = deduplicate(data.texts, data.labels, NAMES)
     held_out: LabelledTexts | None = None
     if arguments.test is not None:
         held_out = read_split(arguments.test, "test", column)

@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from scratchgpt.arguments import parse_arguments
 from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
-from scratchgpt.data.splits import check_fractions, draw
+from scratchgpt.data.splits import assign, check_fractions, draw
 from scratchgpt.data.text import read_texts
 
 WHOLE = (".txt", ".txt.gz", ".txt.zst", ".md")
@@ -157,23 +157,16 @@ def split_documents(documents: list[Document], arguments: TextFilesArguments) ->
     Raises:
         ValueError: when a split that was asked for gets no document.
     """
-    splits: dict[str, list[Document]] = {"train": []}
-    for split, fraction in (("validation", arguments.validation_fraction), ("test", arguments.test_fraction)):
-        if fraction:
-            splits[split] = []
-    for document in documents:
-        place = draw(arguments.seed, " ".join(document.text.split()))
-        if place < arguments.validation_fraction:
-            splits["validation"].append(document)
-        elif place < arguments.validation_fraction + arguments.test_fraction:
-            splits["test"].append(document)
-        else:
-            splits["train"].append(document)
+    fractions = {"validation": arguments.validation_fraction, "test": arguments.test_fraction}
+    splits: dict[str, list[Document]] = {"train": [], **{name: [] for name in fractions if fractions[name]}}
+    places = [draw(arguments.seed, " ".join(document.text.split())) for document in documents]
+    for document, split in zip(documents, assign(places, fractions), strict=True):
+        splits[split].append(document)
     if missing := [split for split, members in splits.items() if not members]:
         raise ValueError(
-            f"{len(documents)} documents leave {', '.join(missing)} empty: give more documents, other fractions "
-            f"(validation_fraction={arguments.validation_fraction}, test_fraction={arguments.test_fraction}; 0 for "
-            "none) or another seed. A single text is split by position by data_builders/shakespeare.py --source"
+            f"{len(documents)} documents are too few for {len(splits)} splits ({', '.join(missing)} would be empty): "
+            "give more documents, or validation_fraction 0 for none. A single text is split by position by "
+            "data_builders/shakespeare.py --source"
         )
     return splits
 

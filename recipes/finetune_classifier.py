@@ -149,7 +149,7 @@ def load_splits(arguments: ClassifierArguments) -> dict[str, LabelledTexts]:
         if arguments.test_data is not None:
             splits["test"] = read_labelled(arguments.test_data, **columns, names=data.names)
     else:
-        kept, removed = deduplicate(data.texts, data.labels)
+        kept, removed = deduplicate(data.texts, data.labels, data.names)
         data = data.select(kept)
         fractions = {"validation": arguments.validation_fraction, "test": arguments.test_fraction}
         rows = split_rows(data.texts, data.labels, fractions, arguments.seed)

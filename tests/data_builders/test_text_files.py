@@ -181,7 +181,6 @@ def test_same_input_same_bytes_and_dry_run_writes_nothing(
         (["--shingle_size", "0"], "shingle_size=0"),
         (["--min_characters", "100000"], r"is left \(too short: 43"),
         (["--test_fraction", "0.95"], r"test_fraction=0\.95"),
-        (["--validation_fraction", "0.0001"], "leave validation empty"),
         (["--column", "content"], "no text in column 'content'"),
     ],
 )
@@ -200,6 +199,7 @@ def test_bad_arguments_are_named(folder: Path, tmp_path: Path, options: list[str
         ("a.md", b"\xff", r"a\.md is not text in UTF-8.* at byte 0"),
         ("a.jsonl", b'{"text": "a"}\n' * 100_000 + b"\xff", r"a\.jsonl is not text in UTF-8.* at byte 1400000"),
         ("a.jsonl", b'{"text": "a"\n', "line 1: not JSON"),
+        ("a.txt", b"a single document " * 9, r"1 documents are too few for 2 splits \(validation would be empty"),
         ("a.parquet", b"PAR1 not really", "is not a parquet file"),
         # Without a time of its own the compressed text would have that of its making, and so would the test's name.
         ("a.txt.gz", gzip.compress(b"some text" * 9, mtime=0)[:-9], "cannot be unpacked"),
