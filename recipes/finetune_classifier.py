@@ -237,7 +237,7 @@ def main(argv: list[str] | None = None) -> None:
     started = time.perf_counter()
     splits = load_splits(arguments)
     names = splits["train"].names
-    tokenizer = AutoTokenizer.from_pretrained(arguments.model_name_or_path)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model_name_or_path, split_special_tokens=True)
     config = AutoConfig.from_pretrained(arguments.model_name_or_path)
     max_length = arguments.max_length or config.max_position_embeddings
     tokenizer.truncation_side, tokenizer.model_max_length = arguments.truncation_side, max_length
