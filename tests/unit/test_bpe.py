@@ -19,7 +19,7 @@ import scratchgpt
 from scratchgpt.tokenizers import GPT2_PATTERN, GPT4_PATTERN, BPETokenizer, from_json, load, to_json, to_rust
 from scratchgpt.tokenizers.base import count_pieces
 from scratchgpt.tokenizers.bpe import learn_merges
-from scratchgpt.tokenizers.spelling import spell
+from scratchgpt.tokenizers.byte_to_unicode import spell
 
 TEXTS = [
     "low lower lowest newer newest wide widest, the wind's there; 2026 was 99 % über-naïve 日本語。\n\n  end <|end|>"

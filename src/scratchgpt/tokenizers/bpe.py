@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from .base import BYTES, SPECIAL_TOKENS, Tokenizer, check_special_tokens, count_pieces
 from .patterns import GPT2_PATTERN, GPT4_PATTERN
-from .spelling import unspell
+from .byte_to_unicode import unspell
 
 Merge = tuple[bytes, bytes]
 

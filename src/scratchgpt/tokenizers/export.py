@@ -23,7 +23,7 @@ from .base import Tokenizer
 from .bpe import BPETokenizer
 from .patterns import CHAR_PATTERN, GPT2_PATTERN
 from .regex import UNK_TOKEN, CharTokenizer, RegexTokenizer
-from .spelling import spell, unspell
+from .byte_to_unicode import spell, unspell
 
 if TYPE_CHECKING:
     from ..tokenization_scratchgpt import ScratchGPTTokenizer
