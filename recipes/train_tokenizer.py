@@ -19,7 +19,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-import regex
 from tqdm import tqdm
 
 from scratchgpt.arguments import parse_arguments
@@ -36,6 +35,7 @@ from scratchgpt.tokenizers import (
     to_rust,
     to_transformers,
 )
+from scratchgpt.tokenizers.patterns import splitter
 
 PATTERNS = {"gpt2": GPT2_PATTERN, "gpt4": GPT4_PATTERN}
 
@@ -108,7 +108,7 @@ def measure(tokenizer: Tokenizer, texts: list[str]) -> dict[str, float | int | s
     pieces = unknown = 0
     if isinstance(tokenizer, RegexTokenizer):
         for text in texts:
-            found = regex.findall(tokenizer.pattern, text)
+            found = splitter(tokenizer.pattern)(text)
             pieces += len(found)
             unknown += sum(piece.encode() not in tokenizer.vocabulary for piece in found)
     rust = to_rust(tokenizer)

@@ -1,22 +1,22 @@
-"""Bytes as visible characters, as GPT-2's files and `tokenizer.json` have them."""
+"""Bytes as visible characters, as GPT-2's files and `tokenizer.json` have them (GPT-2's `bytes_to_unicode`)."""
 
 
-def _byte_spelling() -> list[str]:
-    """Byte → the character that spells it: itself where visible, else the next one from U+0100 (source: GPT-2)."""
+def _byte_to_unicode() -> list[str]:
+    """Byte → its character: itself where visible, else the next one from U+0100 (source: GPT-2's encoder.py)."""
     visible = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
     hidden = iter(range(0x100, 0x200))
     return [chr(byte if byte in visible else next(hidden)) for byte in range(256)]
 
 
-SPELLING = _byte_spelling()
-_BYTE_OF = {character: byte for byte, character in enumerate(SPELLING)}
+BYTE_TO_UNICODE = _byte_to_unicode()
+_UNICODE_TO_BYTE = {character: byte for byte, character in enumerate(BYTE_TO_UNICODE)}
 
 
-def spell(token: bytes) -> str:
-    """Bytes as visible characters, `b" the"` → `"Ġthe"`."""
-    return "".join([SPELLING[byte] for byte in token])
+def to_unicode(token: bytes) -> str:
+    """A character for each byte, `b" the"` → `"Ġthe"`."""
+    return "".join([BYTE_TO_UNICODE[byte] for byte in token])
 
 
-def unspell(token: str) -> bytes:
-    """The inverse of `spell`; KeyError for a character that spells no byte."""
-    return bytes([_BYTE_OF[character] for character in token])
+def from_unicode(token: str) -> bytes:
+    """The inverse of `to_unicode`; KeyError for a character that stands for no byte."""
+    return bytes([_UNICODE_TO_BYTE[character] for character in token])
