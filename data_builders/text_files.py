@@ -4,8 +4,8 @@
     python data_builders/text_files.py --source dump.jsonl --column content --output_dir data/mine --dry_run True
     python data_builders/text_files.py --source my_texts --output_dir data/mine --near_duplicate_threshold 0.6
 
-A document is a whole .txt or .md file, or a row of a .jsonl or .parquet file; .txt and .jsonl also as .gz or .zst. All
-of them must fit in memory. What is left out, in this order, and counted:
+A document is a whole .txt or .md file, or a row of a .jsonl or .parquet file; text also as .gz or .zst. All of them
+must fit in memory. Files of other kinds are counted and not read. What is left out, in this order, and counted:
 
 1. documents shorter than `--min_characters`;
 2. exact duplicates: equal but for white space;
@@ -31,11 +31,12 @@ from tqdm import tqdm
 
 from scratchgpt.arguments import parse_arguments
 from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
+from scratchgpt.data.files import source_name, suffix_of
 from scratchgpt.data.splits import assign, check_fractions, draw
-from scratchgpt.data.text import read_texts
+from scratchgpt.data.text import read_texts, text_files
 
-WHOLE = (".txt", ".txt.gz", ".txt.zst", ".md")
-ROWS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+WHOLE = (".txt", ".md")
+READ = (*WHOLE, ".jsonl", ".parquet")
 
 RECALL = 0.99
 """Probability that a pair of documents just as similar as the threshold is found."""
@@ -86,17 +87,24 @@ def read_documents(source: Path, column: str) -> Iterator[Document]:
     """
     if not source.exists():
         raise ValueError(f"{source} does not exist: give a folder or a file as --source")
-    files = [source] if source.is_file() else sorted(file for file in source.rglob("*") if file.is_file())
-    files = [file for file in files if file.name.endswith((*WHOLE, *ROWS))]
-    if not files:
+    files = [source] if source.is_file() else text_files(source, READ)
+    if not files or suffix_of(files[0]) not in READ:
         raise ValueError(f"{source} holds no .txt, .md, .jsonl or .parquet: give a folder or file that does")
     for file in tqdm(files, desc="reading files", unit="file"):
         name = file.relative_to(source if source.is_dir() else source.parent).as_posix()
-        if file.name.endswith(WHOLE):
+        if suffix_of(file) in WHOLE:
             yield Document("".join(read_texts(file)), name)
         else:
             for number, text in enumerate(read_texts(file, column=column)):
                 yield Document(text, f"{name}#{number}")
+
+
+def other_files(source: Path) -> Counter[str]:
+    """How many files in a folder are of each kind that is not read, by suffix."""
+    read = {*text_files(source, READ)}
+    return Counter(
+        file.suffix.lower() or file.name for file in source.rglob("*") if file.is_file() and file not in read
+    )
 
 
 def deduplicate(documents: Iterable[Document], arguments: TextFilesArguments) -> tuple[list[Document], Counter[str]]:
@@ -179,11 +187,13 @@ def build(arguments: TextFilesArguments) -> Built:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in removed.items())
         raise ValueError(f"No document of {source} is left ({reasons}): lower min_characters, or give more text")
     splits = split_documents(documents, arguments)
+    others = dict(sorted(other_files(source).items()))
     rows = {
         split: [{"text": document.text, "source": document.source} for document in members]
         for split, members in splits.items()
     }
-    name = source.absolute().name
+    name = source_name(source)
+    not_read = ", ".join(f"{count:,} {kind}" for kind, count in others.items()) or "none"
     settings = ("column", "min_characters", "near_duplicate_threshold", "num_perm", "shingle_size")
     return Built(
         title=name,
@@ -194,7 +204,8 @@ def build(arguments: TextFilesArguments) -> Built:
             f"Too short: under {arguments.min_characters} characters. Exact: equal but for white space. Near: Jaccard "
             f"similarity of the sets of {arguments.shingle_size} words in a row of "
             f"{arguments.near_duplicate_threshold} or more, found with MinHash ({arguments.num_perm} permutations). "
-            "Of duplicates the first stays. A hash of the text and the seed decides the split."
+            "Of duplicates the first stays. A hash of the text and the seed decides the split. Files of other kinds, "
+            f"which are not read: {not_read}."
         ),
         data=make_dataset(rows, Features({"text": Value("string"), "source": Value("string")})),
         license="unknown",
@@ -205,6 +216,7 @@ def build(arguments: TextFilesArguments) -> Built:
             "source": name,
             **{key: value for key, value in asdict(arguments).items() if key in settings},
             "removed": dict(removed),
+            "other_files": others,
         },
     )
 
@@ -221,6 +233,8 @@ def main(argv: list[str] | None = None) -> None:
     built = build(arguments)
     kept = sum(split.num_rows for split in built.data.values())
     print(removal_table(kept, Counter(built.build["removed"])))
+    for kind, count in built.build["other_files"].items():
+        print(f"{count:,} {kind} files are not read")
     finish(arguments, {"": built})
 
 

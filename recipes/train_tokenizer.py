@@ -17,11 +17,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tqdm import tqdm
 
 from scratchgpt.arguments import parse_arguments
+from scratchgpt.data.files import source_name
 from scratchgpt.data.text import read_texts
 from scratchgpt.hub.staging import check_output, staged_directory
 from scratchgpt.tokenizers import (
@@ -153,6 +154,13 @@ def table(report: dict) -> str:
     )
 
 
+def described(arguments: TokenizerArguments) -> dict[str, Any]:
+    """What the report says of the arguments: sources by their names, and not where anything lies."""
+    described = {name: value for name, value in asdict(arguments).items() if name not in ("output_dir", "overwrite")}
+    sources = {name: described[name] for name in ("data", "eval_data", "gpt2_dir") if described[name]}
+    return described | {name: source_name(source) for name, source in sources.items()}
+
+
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(TokenizerArguments, argv)
     if arguments.dry_run:
@@ -176,7 +184,7 @@ def main(argv: list[str] | None = None) -> None:
     evaluated = list(islice(read_texts(source, split, arguments.column), arguments.eval_texts))
     tokenizers = {arguments.kind: tokenizer, **others}
     report = {
-        "arguments": asdict(arguments),
+        "arguments": described(arguments),
         "train": {"num_texts": texts.num_texts, "num_bytes": texts.num_bytes},
         "eval_on_train": arguments.eval_data is None,
         "tokenizers": {name: measure(each, evaluated) for name, each in tqdm(tokenizers.items(), desc="measuring")},

@@ -190,6 +190,17 @@ def test_bad_arguments_are_named(folder: Path, tmp_path: Path, options: list[str
     assert not (tmp_path / "out").exists()
 
 
+def test_files_of_other_kinds_are_counted(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name in ("a.pdf", "sub/B.PDF", "notes.docx"):
+        (folder / name).write_bytes(b"%PDF")
+    (folder / "LAST.TXT").write_text(text(77), encoding="utf-8-sig")
+    main(["--source", str(folder), "--output_dir", str(tmp_path / "out")])
+    assert json.loads((tmp_path / "out/build.json").read_text())["other_files"] == {".docx": 1, ".pdf": 2, ".png": 1}
+    assert "2 .pdf files are not read" in capsys.readouterr().out
+    data = datasets.load_from_disk(tmp_path / "out")
+    assert {row["source"]: row["text"] for split in data.values() for row in split}["LAST.TXT"] == text(77)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
