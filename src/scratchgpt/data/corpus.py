@@ -31,7 +31,8 @@ from tqdm import tqdm
 
 from ..hub.staging import staged_directory
 from ..tokenizers import Tokenizer, from_json
-from .text import SUFFIXES, read_texts
+from ..tokenizers.fingerprint import fingerprint
+from .text import read_texts, text_files
 
 CORPUS_FILE = "corpus.json"
 
@@ -56,7 +57,7 @@ class Encoder:
     dtype: np.dtype
     eos_token_id: int
     fingerprint: str
-    """SHA-256 of tokenizer.json."""
+    """See `tokenizers.fingerprint`."""
 
     @classmethod
     def load(cls, tokenizer_dir: str | os.PathLike[str]) -> "Encoder":
@@ -84,7 +85,7 @@ class Encoder:
                 "tokenizer_config.json, or train a tokenizer with recipes/train_tokenizer.py"
             )
         dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
-        return cls(tokenizer, dtype, eos_token_id, hashlib.sha256(content.encode()).hexdigest())
+        return cls(tokenizer, dtype, eos_token_id, fingerprint(content))
 
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         """The ids of each text, without end-of-text; text that spells a special token stays text."""
@@ -125,7 +126,7 @@ class Corpus:
     fingerprint: str
     """SHA-256 of the arrays: the same for the same documents in the same order, wherever they came from."""
     tokenizer_fingerprint: str
-    """SHA-256 of tokenizer.json."""
+    """See `tokenizers.fingerprint`."""
     source: str
     directory: Path
 
@@ -224,7 +225,7 @@ def describe_source(source: str, split: str) -> Any:
         return [state["_fingerprint"], [(file.name, file.stat().st_size) for file in sorted(saved.glob("*.arrow"))]]
     if path.exists():
         # Only what `read_texts` reads: a cache inside the folder changes nothing.
-        files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if {*f.suffixes} & {*SUFFIXES})
+        files = [path] if path.is_file() else text_files(path)
         return [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     import datasets
     from datasets.exceptions import DatasetsError
