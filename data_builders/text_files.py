@@ -68,7 +68,7 @@ class Document:
 def check(arguments: TextFilesArguments) -> None:
     """
     Raises:
-        ValueError: for figures that mean nothing; names the argument.
+        ValueError: for numbers out of range; names the argument.
     """
     check_fractions(validation_fraction=arguments.validation_fraction, test_fraction=arguments.test_fraction)
     if not 0 < arguments.near_duplicate_threshold <= 1:

@@ -224,7 +224,7 @@ def _parquet_rows(file: Path, columns: Sequence[str] | None) -> Iterator[dict[st
 def _check_names(names: Sequence[str], where: str) -> None:
     """
     Raises:
-        ValueError: for a name that stands twice; columns without a name are nobody's.
+        ValueError: for a name that occurs twice. Columns without a name are ignored.
     """
     if twice := sorted({name for name in names if name and names.count(name) > 1}):
         raise ValueError(f"{where} has two columns named {twice[0]!r}: rename one of them")

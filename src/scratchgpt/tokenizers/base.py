@@ -6,7 +6,7 @@ of a pre-token are computed once and kept as packed bytes. Encoding a text is th
 
     b"".join(map(cache.__getitem__, split(text)))
 
-with no Python loop over tokens: faster for a corpus than the Rust tokenizer, which makes offsets too (figures:
+with no Python loop over tokens: faster for a corpus than the Rust tokenizer, which makes offsets too (results:
 benchmarks/tokenization.py). Price: memory for the cache, at most `CACHE_LIMIT` short pre-tokens.
 """
 
