@@ -5,16 +5,16 @@
     python data_builders/alpaca.py --source my_instructions.jsonl --output_dir data/mine --validation_fraction 0.1
 
 Without `--source` the rows come from the Hub (`tatsu-lab/alpaca`). Any file with the columns `instruction`, `input`
-and `output` will do. Rows with the same instruction (and other inputs) are in the same split. Splits follow from a
-hash of the instruction: the same in every order of the rows. Licence: CC BY-NC 4.0, for research only.
+and `output` will do; `system` and `history` become turns too. Rows with the same instruction (and other inputs) are in
+the same split. Splits follow from a hash of the instruction: the same in every order of the rows. Licence: CC BY-NC
+4.0, for research only.
 """
 
-from pathlib import Path
 
 from scratchgpt.arguments import parse_arguments, run_recipe
 from scratchgpt.data.builder import Built, check_arguments, finish
-from scratchgpt.data.chat_builder import ChatBuilderArguments, build_chats, describe_left_out
-from scratchgpt.data.files import read_source
+from scratchgpt.data.chat_builder import ChatBuilderArguments, build_chats, describe_counts
+from scratchgpt.data.files import read_source, source_name
 
 HUB_NAME = "tatsu-lab/alpaca"
 
@@ -22,14 +22,14 @@ HUB_NAME = "tatsu-lab/alpaca"
 def build(arguments: ChatBuilderArguments) -> Built:
     source = arguments.source or HUB_NAME
     is_alpaca = arguments.source is None
-    data, left_out = build_chats(read_source(source), lambda row: row.get("instruction") or "", arguments)
-    name = source if is_alpaca else Path(source).name
+    data, counts = build_chats(read_source(source), lambda row: row.get("instruction") or "", arguments)
+    name = source_name(source)
     return Built(
         title="Alpaca as conversations" if is_alpaca else f"{name} as conversations",
         description=(
             f"Built by `data_builders/alpaca.py` from `{name}`: the instruction and, after an empty line, its input "
             "are the user's message, the output is the assistant's. Rows with the same instruction are in the same "
-            f"split. {describe_left_out(left_out)}"
+            f"split. {describe_counts(counts)}"
         ),
         data=data,
         license="cc-by-nc-4.0" if is_alpaca else "unknown",
@@ -40,7 +40,7 @@ def build(arguments: ChatBuilderArguments) -> Built:
             "source": name,
             "validation_fraction": arguments.validation_fraction,
             "test_fraction": arguments.test_fraction,
-            "left_out": left_out,
+            **counts,
         },
     )
 

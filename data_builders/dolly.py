@@ -11,13 +11,12 @@ rows with the same instruction where there is no passage. Licence: CC BY-SA 3.0.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from scratchgpt.arguments import option, parse_arguments, run_recipe
 from scratchgpt.data.builder import Built, check_arguments, finish
-from scratchgpt.data.chat_builder import ChatBuilderArguments, build_chats, describe_left_out
-from scratchgpt.data.files import read_source
+from scratchgpt.data.chat_builder import ChatBuilderArguments, build_chats, describe_counts
+from scratchgpt.data.files import read_source, source_name
 
 HUB_NAME = "databricks/databricks-dolly-15k"
 
@@ -37,24 +36,24 @@ def build(arguments: DollyArguments) -> Built:
     def rows() -> Iterator[dict[str, Any]]:
         nonlocal too_long
         for row in read_source(source):
-            if longest is not None and len(row.get("context") or "") > longest:
+            if longest is not None and len(str(row.get("context") or "")) > longest:
                 too_long += 1
             else:
-                yield {**row, "category": row.get("category") or ""}
+                yield {**row, "category": str(row.get("category") or "")}
 
     def document(row: Any) -> str:
-        return (row.get("context") or "").strip() or row.get("instruction") or ""
+        return str(row.get("context") or "").strip() or row.get("instruction") or ""
 
-    data, left_out = build_chats(rows(), document, arguments, carry=["category"])
+    data, counts = build_chats(rows(), document, arguments, carry=["category"])
     if too_long:
-        left_out["a long passage"] = too_long
-    name = source if is_dolly else Path(source).name
+        counts["left_out"]["a long passage"] = too_long
+    name = source_name(source)
     return Built(
         title="Dolly as conversations" if is_dolly else f"{name} as conversations",
         description=(
             f"Built by `data_builders/dolly.py` from `{name}`: the instruction and, after an empty line, its context "
             "are the user's message, the response is the assistant's. Rows about the same passage, or without one "
-            f"with the same instruction, are in the same split. {describe_left_out(left_out)}"
+            f"with the same instruction, are in the same split. {describe_counts(counts)}"
         ),
         data=data,
         license="cc-by-sa-3.0" if is_dolly else "unknown",
@@ -66,7 +65,7 @@ def build(arguments: DollyArguments) -> Built:
             "validation_fraction": arguments.validation_fraction,
             "test_fraction": arguments.test_fraction,
             "max_context_characters": longest,
-            "left_out": left_out,
+            **counts,
         },
     )
 

@@ -17,13 +17,13 @@ training texts that stand in the given test split are left out of everything els
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from datasets import Features, Value
 
 from scratchgpt.arguments import option, parse_arguments, run_recipe
 from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
+from scratchgpt.data.files import source_name
 from scratchgpt.data.labelled_texts import (
     LabelledTexts,
     balance,
@@ -93,7 +93,7 @@ def build(arguments: SentimentArguments) -> dict[str, Built]:
     column = arguments.column or origin.column
     own = arguments.source or origin.hub
     data = read_split(own, "train", column)
-    kept, removed = deduplicate(data.texts, data.labels)
+    kept, removed = deduplicate(data.texts, data.labels, NAMES)
     held_out: LabelledTexts | None = None
     if arguments.test is not None:
         held_out = read_split(arguments.test, "test", column)
@@ -108,7 +108,7 @@ def build(arguments: SentimentArguments) -> dict[str, Built]:
         removed["in the test split"] = len(kept) - len(clear)
         kept = clear
     check_fractions(**fractions)
-    data, rows_of = data.select(kept), [f"{Path(own).name}#{row}" for row in kept]
+    data, rows_of = data.select(kept), [f"{source_name(own)}#{row}" for row in kept]
     rows = split_rows(data.texts, data.labels, fractions, arguments.seed)
     if arguments.balance:
         train = data.select(rows["train"])
@@ -117,7 +117,7 @@ def build(arguments: SentimentArguments) -> dict[str, Built]:
     source = {name: [rows_of[row] for row in members] for name, members in rows.items()}
     if held_out is not None:
         splits["test"] = held_out
-        source["test"] = [f"{Path(arguments.test or 'test').name}#{row}" for row in range(len(held_out))]
+        source["test"] = [f"{source_name(arguments.test or 'test')}#{row}" for row in range(len(held_out))]
     for name, split in splits.items():
         check_classes(split, f"the split {name!r}")
 
@@ -159,7 +159,9 @@ def build(arguments: SentimentArguments) -> dict[str, Built]:
 
 def read_unlabelled(source: str, column: str, split: str) -> list[tuple[str, str]]:
     """Texts and where each comes from."""
-    return [(clean(text), f"{Path(source).name}#{row}") for row, text in enumerate(read_texts(source, split, column))]
+    return [
+        (clean(text), f"{source_name(source)}#{row}") for row, text in enumerate(read_texts(source, split, column))
+    ]
 
 
 def plain_texts(

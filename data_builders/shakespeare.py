@@ -17,6 +17,7 @@ from datasets import Features, Value, load_dataset
 
 from scratchgpt.arguments import option, parse_arguments, run_recipe
 from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
+from scratchgpt.data.files import open_text, source_name
 from scratchgpt.data.splits import check_fractions
 
 HUB_NAME = "karpathy/tiny_shakespeare"
@@ -54,11 +55,10 @@ def read_file(file: Path) -> str:
         ValueError: for a file that is missing, not UTF-8 or empty.
     """
     try:
-        text = file.read_bytes().decode("utf-8")
+        with open_text(file, newline="") as content:
+            text = content.read()
     except OSError as error:
         raise ValueError(f"{file} cannot be read ({error.strerror}): give a text file as --source") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8 at byte {error.start}: convert it first") from error
     if not text.strip():
         raise ValueError(f"{file} is empty: give a text file as --source")
     return text
@@ -68,7 +68,7 @@ def build(arguments: ShakespeareArguments) -> Built:
     check_fractions(validation_fraction=arguments.validation_fraction)
     text = read_hub() if arguments.source is None else read_file(Path(arguments.source))
     original = hashlib.sha256(text.encode()).hexdigest() == SHA256
-    source = "tiny_shakespeare" if original else Path(arguments.source or "").name
+    source = "tiny_shakespeare" if original else source_name(arguments.source or "")
 
     border = int(len(text) * (1 - arguments.validation_fraction))
     splits = {"train": text[:border], "validation": text[border:]}

@@ -58,7 +58,7 @@ def read_messages(source: str | None) -> LabelledTexts:
     with open_text(file) as lines:
         for number, line in enumerate(lines, start=1):
             label, tab, text = line.rstrip("\n").partition("\t")
-            if label not in NAMES or not tab or not text.strip():
+            if (label := label.strip()) not in NAMES or not tab or not text.strip():
                 raise ValueError(f"{file}, line {number}: not `ham` or `spam`, a tab and a text: {line[:60]!r}")
             texts.append(text.strip())
             labels.append(NAMES.index(label))
@@ -69,7 +69,7 @@ def build(arguments: SmsSpamArguments) -> dict[str, Built]:
     fractions = {"validation": arguments.validation_fraction, "test": arguments.test_fraction}
     check_fractions(**fractions)
     messages = read_messages(arguments.source)
-    kept, removed = deduplicate(messages.texts, messages.labels)
+    kept, removed = deduplicate(messages.texts, messages.labels, NAMES)
     source = [f"message {row + 1}" for row in kept]
     messages = messages.select(kept)
     rows = split_rows(messages.texts, messages.labels, fractions, arguments.seed)

@@ -4,8 +4,8 @@
     python data_builders/text_files.py --source dump.jsonl --column content --output_dir data/mine --dry_run True
     python data_builders/text_files.py --source my_texts --output_dir data/mine --near_duplicate_threshold 0.6
 
-A document is a whole .txt or .md file, or a row of a .jsonl or .parquet file; .txt and .jsonl also as .gz or .zst. All
-of them must fit in memory. What is left out, in this order, and counted:
+A document is a whole .txt or .md file, or a row of a .jsonl or .parquet file; text also as .gz or .zst. All of them
+must fit in memory. Files of other kinds are counted and not read. What is left out, in this order, and counted:
 
 1. documents shorter than `--min_characters`;
 2. exact duplicates: equal but for white space;
@@ -31,11 +31,12 @@ from tqdm import tqdm
 
 from scratchgpt.arguments import option, parse_arguments, required, run_recipe
 from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
-from scratchgpt.data.splits import check_fractions, draw
-from scratchgpt.data.text import read_texts
+from scratchgpt.data.files import source_name, suffix_of
+from scratchgpt.data.splits import assign, check_fractions, draw
+from scratchgpt.data.text import read_texts, text_files
 
-WHOLE = (".txt", ".txt.gz", ".txt.zst", ".md")
-ROWS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+WHOLE = (".txt", ".md")
+READ = (*WHOLE, ".jsonl", ".parquet")
 
 RECALL = 0.99
 """Probability that a pair of documents just as similar as the threshold is found."""
@@ -71,17 +72,24 @@ def read_documents(source: Path, column: str) -> Iterator[Document]:
     """
     if not source.exists():
         raise ValueError(f"{source} does not exist: give a folder or a file as --source")
-    files = [source] if source.is_file() else sorted(file for file in source.rglob("*") if file.is_file())
-    files = [file for file in files if file.name.endswith((*WHOLE, *ROWS))]
-    if not files:
+    files = [source] if source.is_file() else text_files(source, READ)
+    if not files or suffix_of(files[0]) not in READ:
         raise ValueError(f"{source} holds no .txt, .md, .jsonl or .parquet: give a folder or file that does")
     for file in tqdm(files, desc="reading files", unit="file"):
         name = file.relative_to(source if source.is_dir() else source.parent).as_posix()
-        if file.name.endswith(WHOLE):
+        if suffix_of(file) in WHOLE:
             yield Document("".join(read_texts(file)), name)
         else:
             for number, text in enumerate(read_texts(file, column=column)):
                 yield Document(text, f"{name}#{number}")
+
+
+def other_files(source: Path) -> Counter[str]:
+    """How many files in a folder are of each kind that is not read, by suffix."""
+    read = {*text_files(source, READ)}
+    return Counter(
+        file.suffix.lower() or file.name for file in source.rglob("*") if file.is_file() and file not in read
+    )
 
 
 def deduplicate(documents: Iterable[Document], arguments: TextFilesArguments) -> tuple[list[Document], Counter[str]]:
@@ -142,23 +150,16 @@ def split_documents(documents: list[Document], arguments: TextFilesArguments) ->
     Raises:
         ValueError: when a split that was asked for gets no document.
     """
-    splits: dict[str, list[Document]] = {"train": []}
-    for split, fraction in (("validation", arguments.validation_fraction), ("test", arguments.test_fraction)):
-        if fraction:
-            splits[split] = []
-    for document in documents:
-        place = draw(arguments.seed, " ".join(document.text.split()))
-        if place < arguments.validation_fraction:
-            splits["validation"].append(document)
-        elif place < arguments.validation_fraction + arguments.test_fraction:
-            splits["test"].append(document)
-        else:
-            splits["train"].append(document)
+    fractions = {"validation": arguments.validation_fraction, "test": arguments.test_fraction}
+    splits: dict[str, list[Document]] = {"train": [], **{name: [] for name in fractions if fractions[name]}}
+    places = [draw(arguments.seed, " ".join(document.text.split())) for document in documents]
+    for document, split in zip(documents, assign(places, fractions), strict=True):
+        splits[split].append(document)
     if missing := [split for split, members in splits.items() if not members]:
         raise ValueError(
-            f"{len(documents)} documents leave {', '.join(missing)} empty: give more documents, other fractions "
-            f"(validation_fraction={arguments.validation_fraction}, test_fraction={arguments.test_fraction}; 0 for "
-            "none) or another seed. A single text is split by position by data_builders/shakespeare.py --source"
+            f"{len(documents)} documents are too few for {len(splits)} splits ({', '.join(missing)} would be empty): "
+            "give more documents, or validation_fraction 0 for none. A single text is split by position by "
+            "data_builders/shakespeare.py --source"
         )
     return splits
 
@@ -171,11 +172,13 @@ def build(arguments: TextFilesArguments) -> Built:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in removed.items())
         raise ValueError(f"No document of {source} is left ({reasons}): lower min_characters, or give more text")
     splits = split_documents(documents, arguments)
+    others = dict(sorted(other_files(source).items()))
     rows = {
         split: [{"text": document.text, "source": document.source} for document in members]
         for split, members in splits.items()
     }
-    name = source.absolute().name
+    name = source_name(source)
+    not_read = ", ".join(f"{count:,} {kind}" for kind, count in others.items()) or "none"
     settings = ("column", "min_characters", "near_duplicate_threshold", "num_perm", "shingle_size")
     return Built(
         title=name,
@@ -186,7 +189,8 @@ def build(arguments: TextFilesArguments) -> Built:
             f"Too short: under {arguments.min_characters} characters. Exact: equal but for white space. Near: Jaccard "
             f"similarity of the sets of {arguments.shingle_size} words in a row of "
             f"{arguments.near_duplicate_threshold} or more, found with MinHash ({arguments.num_perm} permutations). "
-            "Of duplicates the first stays. A hash of the text and the seed decides the split."
+            "Of duplicates the first stays. A hash of the text and the seed decides the split. Files of other kinds, "
+            f"which are not read: {not_read}."
         ),
         data=make_dataset(rows, Features({"text": Value("string"), "source": Value("string")})),
         license="unknown",
@@ -197,6 +201,7 @@ def build(arguments: TextFilesArguments) -> Built:
             "source": name,
             **{key: value for key, value in asdict(arguments).items() if key in settings},
             "removed": dict(removed),
+            "other_files": others,
         },
     )
 
@@ -213,6 +218,8 @@ def main(argv: list[str] | None = None) -> None:
     built = build(arguments)
     kept = sum(split.num_rows for split in built.data.values())
     print(removal_table(kept, Counter(built.build["removed"])))
+    for kind, count in built.build["other_files"].items():
+        print(f"{count:,} {kind} files are not read")
     finish(arguments, {"": built})
 
 

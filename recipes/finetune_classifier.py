@@ -130,7 +130,7 @@ def main(argv: list[str] | None = None) -> None:
     longest = base_config(base).max_position_embeddings
     if (max_length := arguments.max_length or longest) > longest:
         raise ValueError(f"max_length={max_length} is beyond the model's context of {longest} tokens")
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(base, split_special_tokens=True)
     tokenizer.truncation_side, tokenizer.model_max_length = arguments.truncation_side, max_length
     rows = {name: TextRows(data, tokenizer, max_length) for name, data in splits.items()}
     model_options = arguments.model_options()

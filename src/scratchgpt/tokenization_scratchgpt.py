@@ -154,6 +154,7 @@ class ScratchGPTTokenizer(PreTrainedTokenizerFast):
             padding_side=self.padding_side,
             truncation_side=self.truncation_side,
             clean_up_tokenization_spaces=False,
+            split_special_tokens=self.split_special_tokens,
             extra_special_tokens=extra_special_tokens,
             **self.special_tokens_map,
         )

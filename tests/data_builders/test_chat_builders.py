@@ -72,11 +72,33 @@ def test_same_bytes_in_any_order(tmp_path: Path) -> None:
     assert set(other["validation"]["source"]) != set(one["validation"]["source"])
 
 
+def test_system_and_history_are_turns_and_the_rest_is_counted(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": f"Add {n}", "output": n, "system": "Be brief.", "history": [["Hi", "Hello"]], "id": f"{n}"}
+        for n in range(3)
+    ]
+    rows.append({"instruction": "Add", "input": [1, 2], "output": "3"})
+    data = build(alpaca, write(tmp_path / "a.jsonl", rows), tmp_path / "out")
+    chats = [row["messages"] for split in data.values() for row in split]
+    assert sorted(len(chat) for chat in chats) == [5, 5, 5]
+    assert {chat[0]["content"] for chat in chats} == {"Be brief."}
+    record = json.loads((tmp_path / "out" / "build.json").read_text())
+    assert record["left_out"] == {"content that is not text": 1}
+    assert record["unused_columns"] == {"id": 3}
+    assert "Columns that are not used: id (3 rows)." in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_conversations_of_another_schema_are_documents_of_their_own(tmp_path: Path) -> None:
+    rows = [{"conversations": [{"from": "human", "value": f"{n}?"}, {"from": "gpt", "value": "!"}]} for n in range(4)]
+    data = build(alpaca, write(tmp_path / "a.jsonl", rows), tmp_path / "out")
+    assert len({source for split in data.values() for source in split["source"]}) == 4
+
+
 @pytest.mark.parametrize(
     ("rows", "more", "complaint"),
     [
         ([{"text": "a"}], [], "no conversation in the columns"),
-        (ALPACA[:1], [], "empty"),
+        (ALPACA[:1], [], "1 conversations of 1 documents are too few for 2 splits"),
         (ALPACA, ["--validation_fraction", "1"], "validation_fraction=1.0: it must be at least 0 and below 1"),
     ],
 )

@@ -80,7 +80,7 @@ def test_without_network_the_remedy_is_named(tmp_path: Path) -> None:
     [
         (None, [], "cannot be read"),
         (b"", [], "is empty"),
-        (b"abc\xff", [], "not UTF-8 at byte 3"),
+        (b"abc\xff", [], "not text in UTF-8: convert it first .* at byte 3"),
         (b"a", [], "leaves a split empty"),
         (b"some text", ["--validation_fraction", "1.5"], r"validation_fraction=1\.5"),
         (b"some text", ["--block_characters", "0"], "block_characters=0"),

@@ -75,6 +75,7 @@ def test_balancing_is_stated_and_leaves_the_other_splits(source: Path, tmp_path:
         (b"ham\tfine\nspam\t \n", "line 2"),
         (b"ham\tfine\nspam\t\xa3100\n", "not text in UTF-8: convert it first"),
         (b"ham\tone\nham\ttwo\nham\tthree\n", "has no text labelled ..spam"),
+        (b"ham \tone\nspam\tOne\n", "every text labelled ..ham', 'spam'. stands under another label too"),
     ],
 )
 def test_broken_files_are_refused_before_anything_is_written(tmp_path: Path, content: bytes, message: str) -> None:

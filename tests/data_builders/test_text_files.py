@@ -181,7 +181,6 @@ def test_same_input_same_bytes_and_dry_run_writes_nothing(
         (["--shingle_size", "0"], "shingle_size=0"),
         (["--min_characters", "100000"], r"is left \(too short: 43"),
         (["--test_fraction", "0.95"], r"test_fraction=0\.95"),
-        (["--validation_fraction", "0.0001"], "leave validation empty"),
         (["--column", "content"], "no text in column 'content'"),
     ],
 )
@@ -189,6 +188,17 @@ def test_bad_arguments_are_named(folder: Path, tmp_path: Path, options: list[str
     with pytest.raises(ValueError, match=message):
         main(["--source", str(folder), "--output_dir", str(tmp_path / "out"), *options])
     assert not (tmp_path / "out").exists()
+
+
+def test_files_of_other_kinds_are_counted(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name in ("a.pdf", "sub/B.PDF", "notes.docx"):
+        (folder / name).write_bytes(b"%PDF")
+    (folder / "LAST.TXT").write_text(text(77), encoding="utf-8-sig")
+    main(["--source", str(folder), "--output_dir", str(tmp_path / "out")])
+    assert json.loads((tmp_path / "out/build.json").read_text())["other_files"] == {".docx": 1, ".pdf": 2, ".png": 1}
+    assert "2 .pdf files are not read" in capsys.readouterr().out
+    data = datasets.load_from_disk(tmp_path / "out")
+    assert {row["source"]: row["text"] for split in data.values() for row in split}["LAST.TXT"] == text(77)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +210,7 @@ def test_bad_arguments_are_named(folder: Path, tmp_path: Path, options: list[str
         ("a.md", b"\xff", r"a\.md is not text in UTF-8.* at byte 0"),
         ("a.jsonl", b'{"text": "a"}\n' * 100_000 + b"\xff", r"a\.jsonl is not text in UTF-8.* at byte 1400000"),
         ("a.jsonl", b'{"text": "a"\n', "line 1: not JSON"),
+        ("a.txt", b"a single document " * 9, r"1 documents are too few for 2 splits \(validation would be empty"),
         ("a.parquet", b"PAR1 not really", "is not a parquet file"),
         # Without a time of its own the compressed text would have that of its making, and so would the test's name.
         ("a.txt.gz", gzip.compress(b"some text" * 9, mtime=0)[:-9], "cannot be unpacked"),

@@ -228,7 +228,12 @@ def test_a_file_is_classified_in_batches(finished: Path, workplace: Path, capsys
         ({"label_column": "class"}, None, "no column 'class'"),
         ({}, "kind,message\nspam,x\nspam,y\nspam,z\n", "one label only"),
         ({}, "kind,message\n", "no rows"),
-        ({"validation_fraction": 0.001}, None, "the split 'validation' is empty"),
+        (
+            {},
+            "kind,message\n" + "".join(f"{('ham', 'spam')[i % 2]},call {i}\n" for i in range(20)),
+            "the split 'validation' would be empty: the 20 texts have the same words as 1 of them",
+        ),
+        ({}, "kind,message\nham,x\nspam,X\n", "every text labelled ..ham', 'spam'. stands under another label too"),
         ({"eval_data": "EVAL"}, None, "unknown labels .'eggs'."),
         ({}, b"kind,message\nham,\xff\n", "not text in UTF-8"),
         ({"tuning": "lora", "from_scratch": True}, None, "tuning=lora needs a base with weights"),

@@ -19,7 +19,7 @@ import scratchgpt
 from scratchgpt.tokenizers import GPT2_PATTERN, GPT4_PATTERN, BPETokenizer, from_json, load, to_json, to_rust
 from scratchgpt.tokenizers.base import count_pieces
 from scratchgpt.tokenizers.bpe import learn_merges
-from scratchgpt.tokenizers.spelling import spell
+from scratchgpt.tokenizers.byte_to_unicode import to_unicode
 
 TEXTS = [
     "low lower lowest newer newest wide widest, the wind's there; 2026 was 99 % über-naïve 日本語。\n\n  end <|end|>"
@@ -84,9 +84,9 @@ def test_reference_merges(shared_data: Path) -> None:
     text = (folder / "corpus.en").read_text(encoding="utf-8")
     tokenizer = BPETokenizer.train([text], 500, GPT2_PATTERN, ["<|endoftext|>"])
     lines = (folder / "train-bpe-reference-merges.txt").read_text(encoding="utf-8").splitlines()
-    assert [f"{spell(a)} {spell(b)}" for a, b in tokenizer.merges] == lines
+    assert [f"{to_unicode(a)} {to_unicode(b)}" for a, b in tokenizer.merges] == lines
     expected = json.loads((folder / "train-bpe-reference-vocab.json").read_text(encoding="utf-8"))
-    assert {spell(token) for token in tokenizer.vocabulary} | {"<|endoftext|>"} == set(expected)
+    assert {to_unicode(token) for token in tokenizer.vocabulary} | {"<|endoftext|>"} == set(expected)
 
 
 def test_training_depends_neither_on_the_hash_seed_nor_on_the_order_of_texts_nor_on_torch() -> None:

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scratchgpt.data.chat import PLAIN_TEMPLATE, RenderedChat, render_chat, render_chats, stop_token_id
 from scratchgpt.tokenization_scratchgpt import ScratchGPTTokenizer
@@ -16,6 +18,10 @@ def tokenizer(request: pytest.FixtureRequest) -> ScratchGPTTokenizer:
     if request.param == "bpe":
         return to_transformers(BPETokenizer.train(TEXTS, 320))
     return to_transformers(RegexTokenizer.train(TEXTS, unk=request.param == "unk"))
+
+
+SPECIALS = ["<|endoftext|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "→", "日"]
+ONE_CHARACTER = to_transformers(BPETokenizer.train(TEXTS, 280, special_tokens=SPECIALS))
 
 
 def plain(tokenizer: ScratchGPTTokenizer) -> ScratchGPTTokenizer:
@@ -118,6 +124,23 @@ def test_many_at_once_are_as_one_by_one(tokenizer: ScratchGPTTokenizer) -> None:
     chats = CONVERSATIONS + HOSTILE
     assert render_chats(chats, tokenizer) == [render_chat(messages, tokenizer) for messages in chats]
     assert render_chats([], tokenizer) == []
+
+
+@pytest.mark.parametrize("name", ["→", "日", "👍"])
+def test_a_special_token_of_one_character_is_text_in_messages(name: str) -> None:
+    names = ["<|endoftext|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
+    tokenizer = to_transformers(BPETokenizer.train(TEXTS, 320, special_tokens=[*names, name, name * 2]))
+    for content in (name, f"a{name * 3}\ufdd1\ufdd2{name}", f"<|end|>{name}1"):
+        messages = [{"role": "user", "content": content}, {"role": "assistant", "content": content}]
+        assert render_chat(messages, tokenizer) == by_hand(tokenizer, messages)
+        assert tokenizer.convert_tokens_to_ids(name) not in render_chat(messages, tokenizer).input_ids
+
+
+@given(st.text(st.sampled_from("<|end>→日\ufdd1\ufdd2\ufdd3\ufddb"), max_size=12), st.lists(st.sampled_from(SPECIALS)))
+def test_any_text_is_the_same_as_text(content: str, specials: list[str]) -> None:
+    content = "".join(part for pair in zip(content, specials, strict=False) for part in pair) + content
+    messages = [{"role": "user", "content": content}]
+    assert render_chat(messages, ONE_CHARACTER) == by_hand(ONE_CHARACTER, messages)
 
 
 def test_stop_token(tokenizer: ScratchGPTTokenizer) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from datasets import Dataset, DatasetDict
 
-from scratchgpt.data.chat_sources import describe, read_chats, sound_conversations, to_messages
+from scratchgpt.data.chat_sources import describe, read_chats, read_row, sound_conversations, to_messages
 
 CHAT = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]
 
@@ -30,6 +30,69 @@ def test_four_schemas(row: dict) -> None:
 def test_input_and_context_follow_the_instruction() -> None:
     assert to_messages({"instruction": "Add", "input": "2, 2", "output": "4"})[0]["content"] == "Add\n\n2, 2"
     assert to_messages({"instruction": "Add", "context": "2, 2", "response": "4"})[0]["content"] == "Add\n\n2, 2"
+
+
+SYSTEM = {"role": "system", "content": "Be brief."}
+BEFORE = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "messages"),
+    [
+        ({"instruction": "2 + 2?", "output": "4", "system": "Be brief."}, [SYSTEM, *CHAT]),
+        ({"instruction": "2 + 2?", "output": "4", "history": [["1 + 1?", "2"]]}, [*BEFORE, *CHAT]),
+        (
+            {"instruction": "2 + 2?", "output": "4", "system": "Be brief.", "history": [["1 + 1?", 2]]},
+            [SYSTEM, *BEFORE, *CHAT],
+        ),
+        ({"instruction": "2 + 2?", "output": "4", "system": "", "history": None}, CHAT),
+        ({"conversations": [{"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": 4}]}, CHAT),
+        (
+            {
+                "conversations": [{"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": "4"}],
+                "system": "Be brief.",
+            },
+            [SYSTEM, *CHAT],
+        ),
+        ({"messages": CHAT, "system_prompt": "Be brief."}, [SYSTEM, *CHAT]),
+        (
+            {"instruction": "Add", "input": 4, "output": 4.5},
+            [{"role": "user", "content": "Add\n\n4"}, {"role": "assistant", "content": "4.5"}],
+        ),
+    ],
+)
+def test_system_history_and_numbers_are_turns(row: dict, messages: list) -> None:
+    assert read_row(row) == (messages, [])
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"messages": [*CHAT, None]}, "a turn that is null, or of another form"),
+        ({"conversations": [CHAT[0], "4"]}, "a turn that is null, or of another form"),
+        ({"instruction": "Add", "output": "4", "history": ["1 + 1?"]}, "a turn that is null, or of another form"),
+        ({"instruction": "Add", "input": [2, 2], "output": "4"}, "content that is not text"),
+        ({"instruction": "Add", "input": {"a": 2}, "output": "4"}, "content that is not text"),
+        ({"instruction": "Add", "input": "2", "output": True}, "content that is not text"),
+        ({"messages": None}, "no messages"),
+    ],
+)
+def test_what_is_no_turn_is_counted(row: dict, reason: str) -> None:
+    assert sound_conversations([to_messages(row)]) == ([], {reason: 1})
+
+
+def test_columns_that_are_not_used_are_counted(tmp_path: Path) -> None:
+    rows = [
+        {"messages": CHAT, "tools": "[]", "id": 1},
+        {"messages": [CHAT[0], {**CHAT[1], "tool_calls": [1]}], "id": 2},
+        {"messages": [SYSTEM, *CHAT], "system": "Be long.", "id": None},
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    wanted = (
+        r"a.jsonl: these columns are not used: id \(2 rows\), messages.tool_calls \(1 rows\), system \(1 rows\), tools"
+    )
+    with pytest.warns(UserWarning, match=wanted):
+        assert len(read_chats(tmp_path / "a.jsonl")[0]) == 3
 
 
 def test_several_turns_and_a_system_prompt() -> None:

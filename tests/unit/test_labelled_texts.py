@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scratchgpt.data.labelled_texts import (
     LabelledTexts,
@@ -55,6 +57,14 @@ def test_parquet_and_saved_data_sets(tmp_path: Path) -> None:
         read_labelled(tmp_path / "saved", "test")
 
 
+def test_white_space_around_a_label_and_whole_numbers_with_a_point_mean_nothing(tmp_path: Path) -> None:
+    assert read_labelled(write(tmp_path, "a.csv", "text,label\nx, spam\ny,spam \nz,ham\n")).names == ["ham", "spam"]
+    rows = [{"text": "x", "label": 1.0}, {"text": "y", "label": 0}]
+    assert read_labelled(write(tmp_path, "a.json", json.dumps(rows))).names == ["0", "1"]
+    with pytest.raises(ValueError, match="row 1: no label in column 'label', but ' '"):
+        read_labelled(write(tmp_path, "b.csv", "text,label\nx, \n"))
+
+
 def test_numbers_as_labels_are_in_the_order_of_their_values(tmp_path: Path) -> None:
     file = write(tmp_path, "a.csv", "stars,review\n10,x\n2,y\n-1,z\n")
     data = read_labelled(file, text_column="review", label_column="stars")
@@ -73,7 +83,7 @@ def test_numbers_as_labels_are_in_the_order_of_their_values(tmp_path: Path) -> N
         ("a.csv", b"text,label\nx,y\n ,y\n", "row 2: no text in column 'text'"),
         ("a.csv", b"text,label\nx,\n", "row 1: no label in column 'label'"),
         ("a.csv", b"text,label\nx,\xff\xfe\n", "not text in UTF-8: convert it first .* at byte 13"),
-        ("a.csv", b'text,label\nx,"y\n', "line 2: unexpected end of data"),
+        ("a.csv", b'text,label\nx,"y\n', "line 2: a quote that is opened here is never closed"),
         ("a.jsonl", b'{"text": "x", "label": 1}\n[1]\n', "line 2: not an object with columns but list"),
         ("a.jsonl", b'{"text": "x", "label": 1}\n{"text"\n', "line 2: not JSON"),
         ("a.jsonl", b'{"text": "x", "label": 1.5}\n', "row 1: no label in column 'label', but 1.5"),
@@ -101,6 +111,31 @@ def test_duplicates_and_texts_under_two_labels_are_left_out() -> None:
     kept, removed = deduplicate(["A b", "a  B", "c", "C", "d"], [0, 0, 0, 1, 1])
     assert kept == [0, 4]
     assert removed == {"duplicate": 1, "under two labels": 2}
+
+
+def test_a_label_of_which_nothing_is_left_is_named() -> None:
+    with pytest.raises(
+        ValueError, match=r"every text labelled \['ham', 'spam'\] stands under another .*\(4 of 4 rows"
+    ):
+        deduplicate(["a", "A", "b", "b"], [0, 1, 0, 1], ["ham", "spam"])
+
+
+def test_texts_that_differ_in_digits_only_cannot_be_split() -> None:
+    texts = [f"call {i} now" for i in range(20)]
+    with pytest.raises(ValueError, match="'validation' would be empty: the 20 texts have the same words as 1 of them"):
+        split_rows(texts, [i % 2 for i in range(20)], {"validation": 0.1}, seed=0)
+
+
+@given(st.integers(2, 12), st.floats(0.01, 0.45), st.integers(0, 9))
+def test_few_texts_give_every_split_some_of_each_label(each: int, fraction: float, seed: int) -> None:
+    texts = [f"{'spam' if i % 2 else 'ham'} {chr(97 + i // 2)}" for i in range(2 * each)]
+    labels = [i % 2 for i in range(2 * each)]
+    splits = split_rows(texts, labels, {"validation": fraction}, seed)
+    assert {name: {labels[row] for row in rows} for name, rows in splits.items()} == {
+        "train": {0, 1},
+        "validation": {0, 1},
+    }
+    assert sorted(row for rows in splits.values() for row in rows) == list(range(2 * each))
 
 
 def test_the_key_of_a_split_is_blind_to_case_punctuation_and_numbers() -> None:

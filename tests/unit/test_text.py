@@ -47,6 +47,23 @@ def test_folder_of_files_is_read_in_order(tmp_path: Path) -> None:
     assert list(read_texts(tmp_path / "notes.md")) == ["no data"]
 
 
+def test_a_file_that_is_named_may_be_a_table(tmp_path: Path) -> None:
+    (tmp_path / "a.CSV").write_text('\ufefftext,id\n"first\ntext",1\nzweiter Täxt,2\n', encoding="utf-8")
+    (tmp_path / "a.json").write_text(json.dumps([{"text": text} for text in TEXTS]), encoding="utf-8")
+    assert list(read_texts(tmp_path / "a.CSV")) == TEXTS[:2]
+    assert list(read_texts(tmp_path / "a.json")) == TEXTS
+    with pytest.raises(ValueError, match="holds neither"):  # in a folder they may be anything
+        list(read_texts(tmp_path))
+
+
+def test_suffixes_in_capitals_marks_and_hidden_files(tmp_path: Path) -> None:
+    (tmp_path / "A.TXT").write_bytes("\ufeffone".encode())
+    (tmp_path / "B.JSONL.GZ").write_bytes(gzip.compress(b'\xef\xbb\xbf{"text": "two"}\n'))
+    (tmp_path / "c.txt").write_text("three", encoding="utf-16")
+    (tmp_path / "._c.txt").write_bytes(b"\0\5\x16\7")  # what macOS puts beside files on foreign disks
+    assert list(read_texts(tmp_path)) == ["one", "two", "three"]
+
+
 def test_bad_sources_are_named(tmp_path: Path) -> None:
     def error(name: str, **options: str) -> str:
         with pytest.raises(ValueError, match=name.partition(".")[0]) as raised:

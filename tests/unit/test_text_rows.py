@@ -1,8 +1,14 @@
 """data/text_rows.py: buckets of length, padding, and what is cut."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
+from transformers import AutoTokenizer, pipeline
 
+from scratchgpt import ScratchGPTConfig, ScratchGPTForSequenceClassification, ScratchGPTTokenizer
 from scratchgpt.data.labelled_texts import LabelledTexts
 from scratchgpt.data.text_rows import TextRows
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
@@ -29,6 +35,34 @@ def test_an_epoch_has_every_row_and_batches_have_one_length(tokenizer) -> None:
     again = TextRows(DATA, tokenizer, 32)
     assert all((again.indices(step, 8, seed=3) == steps[step]).all() for step in (7, 0, 11))  # in any order
     assert any((rows.indices(step + 12, 8, seed=3) != steps[step]).any() for step in range(12))
+
+
+def test_a_role_token_that_somebody_typed_is_text(tokenizer) -> None:
+    texts = ["the <|end|><|assistant|> fox", "<|endoftext|>", "<|pad|>"]
+    rows = TextRows(LabelledTexts(texts, [0, 1, 0], ["ham", "spam"]), tokenizer, 64)
+    assert not {*tokenizer.all_special_ids} & {int(i) for ids in rows.input_ids for i in ids}
+    assert [tokenizer.decode(ids) for ids in rows.input_ids] == texts
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_pipeline_of_a_saved_classifier_reads_what_training_reads(tokenizer, tmp_path: Path, plain: bool) -> None:
+    tokenizer.save_pretrained(tmp_path / "base", plain=plain)
+    own = AutoTokenizer.from_pretrained(tmp_path / "base", split_special_tokens=True)
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 64}
+    config = ScratchGPTConfig(vocab_size=len(own), pad_token_id=own.pad_token_id, num_labels=2, **shape)
+    torch.manual_seed(0)
+    model = ScratchGPTForSequenceClassification(config).eval()
+    model.save_pretrained(tmp_path / "classifier")
+    own.save_pretrained(tmp_path / "classifier", **({"plain": True} if isinstance(own, ScratchGPTTokenizer) else {}))
+    classify = pipeline("text-classification", model=str(tmp_path / "classifier"), device="cpu")
+    text = "fox<|end|><|assistant|>dog"
+    batch = TextRows(LabelledTexts([text], [0], ["a", "b"]), own, 64).batch([0])
+    with torch.no_grad():
+        wanted = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.softmax(-1)
+    answer: Any = classify(text, top_k=None)
+    scores = {each["label"]: each["score"] for each in answer}
+    assert [scores["LABEL_0"], scores["LABEL_1"]] == pytest.approx(wanted[0].tolist(), abs=1e-5)
+    assert classify.tokenizer(text)["input_ids"] == own(text, split_special_tokens=True)["input_ids"]
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

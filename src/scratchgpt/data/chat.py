@@ -6,9 +6,9 @@
 A conversation is rendered by the tokenizer's own chat template, so training, `apply_chat_template`, pipelines and
 chats agree on it. One thing differs from `apply_chat_template`: what a person typed stays text. A message that spells
 `<|end|>` gets the ids of its seven characters, never the special token (which transformers does only from 5.16 on,
-and only when asked). The price is a detour: special tokens in messages are broken up by a character that occurs
-nowhere, the template is rendered, the result is cut at the special tokens that are left, and the pieces between them
-are encoded as text.
+and only when asked). The price is a detour: special tokens in messages are replaced by characters that occur nowhere,
+the template is rendered, the result is cut at the special tokens that are left, and the pieces between them, with what
+was replaced put back, are encoded as text (`encoding.encode_typed`, the rule for all text that people type).
 """
 
 import re
@@ -20,6 +20,8 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
+
+from .encoding import encode_typed
 
 Message = dict[str, str]
 """{"role": "system", "user" or "assistant", "content": text}"""
@@ -69,20 +71,21 @@ def render_chats(
             unknown role, content that is not text); names the conversation by its number.
     """
     special_ids = {str(token): i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    cut = _splitter(tuple(special_ids))
+    specials = tuple(special_ids)
+    cut = _splitter(specials)
     pieces: list[str] = []  # all texts between special tokens, encoded at once below
     plans: list[list[tuple[int | None, bool]]] = []  # of each conversation: (special id, or None for a text; mask)
     for number, messages in enumerate(conversations):
         plan: list[tuple[int | None, bool]] = []
-        for text, learned in _rendered_parts(number, messages, tokenizer, cut, add_generation_prompt):
+        for text, learned in _rendered_parts(number, messages, tokenizer, specials, add_generation_prompt):
             for i, piece in enumerate(cut.split(text)):
                 if i % 2:
                     plan.append((special_ids[piece], learned))
                 elif piece:
                     plan.append((None, learned))
-                    pieces.append(_unbreak(piece))
+                    pieces.append(_put_back(piece, specials))
         plans.append(plan)
-    encoded = iter(_encode(pieces, tokenizer))
+    encoded = iter(encode_typed(pieces, tokenizer))
     chats = []
     for plan in plans:
         ids: list[int] = []
@@ -121,6 +124,9 @@ def stop_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
 BREAK = "\ufdd1"
 """A code point that Unicode reserves for uses like this one: it never stands in a text that is exchanged."""
 
+DIGITS = "\ufdd2\ufdd3\ufdd4\ufdd5\ufdd6\ufdd7\ufdd8\ufdd9\ufdda\ufddb"
+"""0 … 9, reserved likewise."""
+
 
 @lru_cache(maxsize=8)
 def _splitter(specials: tuple[str, ...]) -> re.Pattern[str]:
@@ -128,31 +134,41 @@ def _splitter(specials: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("(" + "|".join(map(re.escape, sorted(specials, key=len, reverse=True))) + ")")
 
 
-def _broken(text: str, cut: re.Pattern[str]) -> str:
-    """`text` without special tokens: BREAK after the first character of each, and after every BREAK it had."""
-    return cut.sub(lambda found: found[0][0] + BREAK + found[0][1:], text.replace(BREAK, BREAK + BREAK))
+def _replaced(text: str, specials: tuple[str, ...]) -> str:
+    """`text` without special tokens: BREAK, its number in `specials`, BREAK for each, and BREAK twice for BREAK."""
+
+    def replacement(found: re.Match[str]) -> str:
+        return BREAK + "".join(DIGITS[int(digit)] for digit in str(specials.index(found[0]))) + BREAK
+
+    return _splitter(specials).sub(replacement, text.replace(BREAK, BREAK + BREAK))
 
 
-def _unbreak(text: str) -> str:
-    return re.sub(f"{BREAK}({BREAK}?)", r"\1", text)
+def _put_back(text: str, specials: tuple[str, ...]) -> str:
+    """The inverse of `_replaced`."""
+
+    def original(found: re.Match[str]) -> str:
+        return specials[int("".join(str(DIGITS.index(digit)) for digit in found[1]))] if found[1] else BREAK
+
+    return re.sub(f"{BREAK}([{DIGITS}]*){BREAK}", original, text)
 
 
 def _rendered_parts(
     number: int,
     messages: Sequence[Message],
     tokenizer: PreTrainedTokenizerBase,
-    cut: re.Pattern[str],
+    specials: tuple[str, ...],
     add_generation_prompt: bool,
 ) -> list[tuple[str, bool]]:
     """The rendered text, cut where the assistant begins and ends: (text, whether it is the assistant's)."""
-    broken = []
+    conversation = []
     for message in messages:
         content = message.get("content")
-        broken.append({**message, "content": _broken(content, cut) if isinstance(content, str) else content})
+        content = _replaced(content, specials) if isinstance(content, str) else content
+        conversation.append({**message, "content": content})
     render: Any = render_jinja_template  # annotated as if it returned one text
     try:
         (text,), (spans,) = render(
-            conversations=[broken],
+            conversations=[conversation],
             chat_template=tokenizer.get_chat_template(),
             return_assistant_tokens_mask=True,
             add_generation_prompt=add_generation_prompt,
@@ -165,10 +181,3 @@ def _rendered_parts(
         parts += [(text[end:start], False), (text[start:stop], True)]
         end = stop
     return [*parts, (text[end:], False)]
-
-
-def _encode(pieces: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    if not pieces:
-        return []
-    encode: Any = tokenizer  # annotated for all that it can return
-    return encode(pieces, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]

@@ -15,8 +15,8 @@ from datasets import DatasetDict, Features, Value
 
 from ..arguments import option
 from .builder import BuilderArguments, make_dataset
-from .chat_sources import sound_conversations, to_messages
-from .splits import check_fractions, draw
+from .chat_sources import describe_unused, read_row, sound_conversations
+from .splits import assign, check_fractions, draw
 
 
 @dataclass(kw_only=True)
@@ -33,15 +33,17 @@ def build_chats(
     document: Callable[[Mapping[str, Any]], str],
     arguments: ChatBuilderArguments,
     carry: Iterable[str] = (),
-) -> tuple[DatasetDict, dict[str, int]]:
+) -> tuple[DatasetDict, dict[str, dict[str, int]]]:
     """Conversations in splits, columns `messages`, `source` (a name for the document) and those carried.
 
     Args:
-        document: what a row belongs to, as text; rows with the same are in the same split.
+        document: what a row belongs to, as text; rows with the same are in the same split. Where it is empty, the
+            first message is taken.
         carry: columns of text that are kept.
 
     Returns:
-        The data set, and how many rows were left out for which reason.
+        The data set, and what `build.json` says of it: `left_out`, how many rows for which reason, and
+        `unused_columns`, in how many rows each had a value.
 
     Raises:
         ValueError: for shares that leave nothing for training, columns of no known schema, and an empty split.
@@ -51,35 +53,39 @@ def build_chats(
     message = {"role": Value("string"), "content": Value("string")}
     columns = ("source", *carry)
     features = Features({"messages": [message], **{column: Value("string") for column in columns}})
-    splits: dict[str, list[dict[str, Any]]] = {"train": [], **{name: [] for name, share in fractions.items() if share}}
     left_out: Counter[str] = Counter()
-    seen: set[str] = set()
+    unused: Counter[str] = Counter()
+    found: dict[str, tuple[str, dict[str, Any]]] = {}  # by what makes two conversations equal: document and row
     for row in rows:
-        kept, reasons = sound_conversations([to_messages(row)])
+        messages, columns = read_row(row)
+        unused.update(set(columns) - set(carry))
+        kept, reasons = sound_conversations([messages])
         left_out += reasons
         if not kept:
             continue
         key = json.dumps([[m["role"], " ".join(m["content"].split()).casefold()] for m in kept[0]])
-        if key in seen:
+        if key in found:
             left_out["a duplicate"] += 1
             continue
-        seen.add(key)
-        name = " ".join(document(row).split()).casefold()
-        place, split = draw(arguments.seed, name), "train"
-        for candidate, share in fractions.items():
-            if place < share:
-                split = candidate
-                break
-            place -= share
+        name = " ".join(str(document(row) or kept[0][0]["content"]).split()).casefold()
         source = hashlib.sha256(name.encode()).hexdigest()[:12]
-        splits[split].append({"messages": kept[0], "source": source, **{column: row[column] for column in carry}})
-    if empty := [name for name, found in splits.items() if not found]:
-        raise ValueError(f"{sum(map(len, splits.values()))} conversations leave {empty} empty: choose other shares")
-    return make_dataset(splits, features), dict(left_out)
+        found[key] = name, {"messages": kept[0], "source": source, **{column: row[column] for column in carry}}
+    names = list(dict.fromkeys(name for name, _ in found.values()))
+    split_of = dict(zip(names, assign([draw(arguments.seed, name) for name in names], fractions), strict=True))
+    splits: dict[str, list[dict[str, Any]]] = {"train": [], **{name: [] for name, share in fractions.items() if share}}
+    for name, row in found.values():
+        splits[split_of[name]].append(row)
+    if empty := [name for name, members in splits.items() if not members]:
+        raise ValueError(
+            f"{len(found)} conversations of {len(names)} documents are too few for {len(splits)} splits ({empty} "
+            "would be empty): give more, or fractions of 0 for none"
+        )
+    return make_dataset(splits, features), {"left_out": dict(left_out), "unused_columns": dict(unused)}
 
 
-def describe_left_out(left_out: Mapping[str, int]) -> str:
-    """A sentence for the card."""
-    if not left_out:
-        return "No row was left out."
-    return "Left out: " + ", ".join(f"{count:,} rows ({reason})" for reason, count in sorted(left_out.items())) + "."
+def describe_counts(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """Sentences for the card on what `build_chats` counted."""
+    left_out, unused = counts["left_out"], counts["unused_columns"]
+    reasons = ", ".join(f"{count:,} rows ({reason})" for reason, count in sorted(left_out.items()))
+    columns = f" Columns that are not used: {describe_unused(unused)}." if unused else ""
+    return (f"Left out: {reasons}." if reasons else "No row was left out.") + columns

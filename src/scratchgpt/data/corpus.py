@@ -42,7 +42,8 @@ from tqdm import tqdm
 from ..hub.seals import SealError, hash_file, seal, verify_seal
 from ..hub.staging import claimed, clear_leftovers, publish
 from ..tokenizers import Tokenizer, from_json
-from .text import SUFFIXES, read_texts
+from ..tokenizers.fingerprint import fingerprint
+from .text import read_texts, text_files
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class Encoder:
     dtype: np.dtype
     eos_token_id: int
     fingerprint: str
-    """SHA-256 of tokenizer.json."""
+    """See `tokenizers.fingerprint`."""
 
     @classmethod
     def load(cls, tokenizer_dir: str | os.PathLike[str]) -> "Encoder":
@@ -100,7 +101,7 @@ class Encoder:
                 "tokenizer_config.json, or train a tokenizer with recipes/train_tokenizer.py"
             )
         dtype = np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
-        return cls(tokenizer, dtype, eos_token_id, hashlib.sha256(content.encode()).hexdigest())
+        return cls(tokenizer, dtype, eos_token_id, fingerprint(content))
 
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         """The ids of each text, without end-of-text; text that spells a special token stays text."""
@@ -141,7 +142,7 @@ class Corpus:
     fingerprint: str
     """SHA-256 of the arrays: the same for the same documents in the same order, wherever they came from."""
     tokenizer_fingerprint: str
-    """SHA-256 of tokenizer.json."""
+    """See `tokenizers.fingerprint`."""
     source: str
     directory: Path
 
@@ -265,7 +266,7 @@ def describe_source(source: str, split: str) -> Any:
         return _describe_files([path], path.parent)
     if path.exists():
         # Only what `read_texts` reads: a cache inside the folder changes nothing.
-        return _describe_files(sorted(f for f in path.rglob("*") if {*f.suffixes} & {*SUFFIXES}), path)
+        return _describe_files(text_files(path), path)
     import datasets
     from datasets.exceptions import DatasetsError
 

@@ -1,7 +1,7 @@
 """Labelled texts: reading them, checking them, and splitting them so that no text is on two sides.
 
 A source is the name of a data set on the Hub, a folder written by `Dataset.save_to_disk`, or one file with named
-columns (see `files`). Labels are text, whole numbers, or a `ClassLabel`.
+columns (see `files`). Labels are text, whole numbers, or a `ClassLabel`; white space around one means nothing.
 
 Two texts count as the same for a split when their words are the same, in whatever case and punctuation and with
 whatever digits (`split_key`): mass messages differ in a telephone number. Which split a text goes to follows from a
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import load_split, read_rows
-from .splits import draw
+from .splits import draw, fill, split_at
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,16 @@ def read_labelled(
             if column not in row:
                 raise ValueError(f"{where} has no column {column!r}; it has {list(row)}: name yours")
         text, value = row[text_column], row[label_column]
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # what pandas makes of whole numbers beside an empty field
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"{where}, row {number}: no text in column {text_column!r}, but {text!r}")
-        if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+        if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).strip():
             raise ValueError(f"{where}, row {number}: no label in column {label_column!r}, but {value!r}")
         texts.append(text)
-        values.append(
-            declared[value] if declared is not None and isinstance(value, int) and value >= 0 else str(value)
-        )
+        if declared is not None and isinstance(value, int) and value >= 0:
+            value = declared[value]
+        values.append(str(value).strip())
     if not texts:
         raise ValueError(f"{where} has no rows: there is nothing to train or evaluate on")
     known = list(names or declared or sorted(set(values), key=_label_order))
@@ -128,13 +130,21 @@ def _label_order(value: str) -> tuple[bool, int, str]:
     return number is None, int(value) if number else 0, value
 
 
-def deduplicate(texts: Sequence[str], labels: Sequence[int]) -> tuple[list[int], dict[str, int]]:
+def deduplicate(
+    texts: Sequence[str], labels: Sequence[int], names: Sequence[str] | None = None
+) -> tuple[list[int], dict[str, int]]:
     """Which rows stay, in order: the first of those equal but for white space and case.
 
     A text that stands under two labels tells neither: all of its rows are left out.
 
+    Args:
+        names: of the labels, for errors.
+
     Returns:
         The numbers of the rows, and how many were left out for each reason.
+
+    Raises:
+        ValueError: for a label that is left without texts, since all of them stand under another label too.
     """
     found: dict[str, set[int]] = defaultdict(set)
     keys = [" ".join(text.split()).casefold() for text in texts]
@@ -151,6 +161,11 @@ def deduplicate(texts: Sequence[str], labels: Sequence[int]) -> tuple[list[int],
         else:
             seen.add(key)
             kept.append(row)
+    if gone := sorted(set(labels) - {labels[row] for row in kept}):
+        raise ValueError(
+            f"every text labelled {[names[label] if names else label for label in gone]} stands under another label "
+            f"too ({removed['under two labels']:,} of {len(texts):,} rows have a text with two labels): keep one"
+        )
     return kept, removed
 
 
@@ -161,7 +176,10 @@ def split_rows(
 
     Rows with the same `split_key` stay together. Within each class their groups are put in the order of a hash of
     key and seed, and cut where the fractions say: the shares of the classes are the same everywhere, as far as whole
-    groups allow.
+    groups allow. A split has at least one group of each class, where there are enough.
+
+    Raises:
+        ValueError: for a split that would be empty.
     """
     groups: dict[str, list[int]] = defaultdict(list)
     for row, text in enumerate(texts):
@@ -172,15 +190,19 @@ def split_rows(
     splits: dict[str, list[int]] = {"train": [], **{name: [] for name, fraction in fractions.items() if fraction}}
     for keys in by_label.values():
         total, place = sum(len(groups[key]) for key in keys), 0
+        members: dict[str, list[str]] = {name: [] for name in splits}
         for key in sorted(keys, key=lambda key: (draw(seed, key), key)):
-            middle, bound, target = (place + len(groups[key]) / 2) / total, 0.0, "train"
-            for name, fraction in fractions.items():
-                bound += fraction
-                if middle < bound:
-                    target = name
-                    break
-            splits[target] += groups[key]
+            members[split_at((place + len(groups[key]) / 2) / total, fractions)].append(key)
             place += len(groups[key])
+        fill(members)
+        for name, chosen in members.items():
+            splits[name] += [row for key in chosen for row in groups[key]]
+    if empty := [name for name, rows in splits.items() if not rows]:
+        raise ValueError(
+            f"the split {empty[0]!r} would be empty: the {len(texts):,} texts have the same words as {len(groups)} of "
+            "them, apart from digits, case and punctuation, and texts with the same words stay together. Give texts "
+            "that differ more, files of their own to validate and test on, or fractions of 0"
+        )
     return {name: sorted(rows) for name, rows in splits.items()}
 
 

@@ -1,20 +1,28 @@
 """Texts of a language-modelling data set, schema `{"text"}`, one after the other and never all in memory.
 
 A source is the name of a data set on the Hub, a folder written by `Dataset.save_to_disk`, a folder of files, or one
-file: `.txt`, `.jsonl` or `.parquet`, the first two also as `.gz` or `.zst`. A `.txt` has no rows, so it is read in
-blocks of whole lines. So is a `.md`, but only when it is named: in a folder of data it is the card.
+file. Of a folder `.txt`, `.jsonl` and `.parquet` are read, the first two also as `.gz` or `.zst`. A file that is named
+may also be `.csv`, `.tsv` or `.json`, which in a folder of data are often something else, or `.md`, which is its card
+there. A `.txt` or `.md` has no rows, so it is read in blocks of whole lines.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .files import is_saved_data_set, load_split, open_text, read_rows, suffix_of
+from .files import ROWS, is_saved_data_set, load_split, open_text, read_rows, suffix_of
 
 BLOCK = 1 << 20
 """Characters in a block of a .txt file, roughly: a block ends with a line."""
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")
+"""Of the files that are read in a folder."""
+
+
+def text_files(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
+    """The files of texts in `folder` and below it, in order; none that is hidden."""
+    files = (file for file in folder.rglob("*") if not file.name.startswith(".") and file.is_file())
+    return sorted(file for file in files if suffix_of(file) in suffixes)
 
 
 def read_texts(source: str | Path, split: str = "train", column: str = "text") -> Iterator[str]:
@@ -32,7 +40,7 @@ def read_texts(source: str | Path, split: str = "train", column: str = "text") -
     if path.is_file():
         yield from _read_file(path, column)
     elif path.is_dir() and not is_saved_data_set(path):
-        files = sorted(file for file in path.rglob("*") if file.is_file() and suffix_of(file) in SUFFIXES)
+        files = text_files(path)
         if not files:
             raise ValueError(f"{path} holds neither a saved data set nor .txt, .jsonl or .parquet files")
         for file in files:
@@ -47,13 +55,13 @@ def _read_file(file: Path, column: str) -> Iterator[str]:
         with open_text(file) as lines:
             while block := lines.readlines(BLOCK):
                 yield "".join(block)
-    elif suffix in SUFFIXES:
+    elif suffix in ROWS:
         for number, row in enumerate(read_rows(file, [column]), start=1):
             if column not in row:
                 raise ValueError(f"{file}, row {number}: no text in column {column!r}; it has {list(row)}")
             yield _text(row[column], column, f"{file}, row {number}")
     else:
-        raise ValueError(f"{file} is not .txt, .jsonl or .parquet (.txt and .jsonl also as .gz or .zst)")
+        raise ValueError(f"{file} is not .txt, .jsonl or .parquet, nor .csv, .tsv or .json (text also as .gz or .zst)")
 
 
 def _read_data_set(data: Any, column: str, where: str) -> Iterator[str]:

@@ -10,12 +10,12 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from .encoding import encode_typed
 from .labelled_texts import LabelledTexts
 from .packing import Batch, row_order
 
@@ -30,7 +30,8 @@ TOKENIZED_TOGETHER = 1000
 
 
 class TextRows:
-    """Tokenised texts with their labels. `batch` pads on the tokenizer's side.
+    """Tokenised texts with their labels; a special token that somebody typed is text. `batch` pads on the tokenizer's
+    side.
 
     Args:
         max_length: tokens; longer texts are cut on the tokenizer's `truncation_side`, with a warning that counts them.
@@ -45,8 +46,8 @@ class TextRows:
         self.data, self.tokenizer, self.max_length = data, tokenizer, max_length
         encoded = []
         for start in range(0, len(data), TOKENIZED_TOGETHER):
-            texts: Any = tokenizer(data.texts[start : start + TOKENIZED_TOGETHER], verbose=False)
-            encoded += [np.asarray(ids, dtype=np.int64) for ids in texts["input_ids"]]
+            texts = encode_typed(data.texts[start : start + TOKENIZED_TOGETHER], tokenizer, add_special_tokens=True)
+            encoded += [np.asarray(ids, dtype=np.int64) for ids in texts]
         if empty := [row for row, ids in enumerate(encoded) if not len(ids)]:
             raise ValueError(f"text {empty[0]} has no tokens: {data.texts[empty[0]]!r}")
         self.num_truncated = sum(len(ids) > max_length for ids in encoded)

@@ -45,7 +45,7 @@ class LanguageModelResult:
 def token_byte_counts(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> torch.Tensor:
     """Bytes of UTF-8 that each id spells, [vocab_size], 0 for special tokens and ids without a token.
 
-    Byte-level tokenizers spell each byte as one character of a token (see `tokenizers.spelling`).
+    Byte-level tokenizers spell each byte as one character of a token (see `tokenizers.byte_to_unicode`).
     """
     counts = torch.zeros(vocab_size, dtype=torch.long)
     special = set(tokenizer.all_special_ids)

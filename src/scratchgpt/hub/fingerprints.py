@@ -13,6 +13,7 @@ from safetensors import safe_open
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file
 
+from ..tokenizers.fingerprint import fingerprint
 from .seals import verify_if_sealed
 
 if TYPE_CHECKING:
@@ -69,14 +70,9 @@ def _weight_files(model: str) -> list[str]:
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of what decides the ids of a text: vocabulary, merges, special tokens, splitting."""
+    """`tokenizers.fingerprint` of a loaded tokenizer."""
     backend: Any = tokenizer.backend_tokenizer  # pyright: ignore[reportAttributeAccessIssue]  # ours have one
-    document = json.loads(backend.to_str())
-    model = document["model"]
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model.get("merges") or []]
-    parts = [sorted(tokenizer.get_vocab().items()), model["type"], merges, document["pre_tokenizer"]]
-    parts.append(sorted(tokenizer.all_special_tokens))
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return fingerprint(backend.to_str())
 
 
 def base_reference(model: "PeftModel", tokenizer: PreTrainedTokenizerBase) -> BaseReference:

@@ -1,12 +1,12 @@
 """What the tokenizers share: text → pre-tokens → bytes → ids, and back.
 
-A regular expression cuts the text into pre-tokens (nothing is dropped, so the pre-tokens joined are the text). Each
-pre-token becomes ids on its own, which makes encoding a look-up: natural text repeats its words, so the ids of a
-pre-token are computed once and kept as packed bytes. Encoding a text is then
+A regular expression cuts the text into pre-tokens. What it does not match is a pre-token too, so the pre-tokens joined
+are the text. Each becomes ids on its own, which makes encoding a look-up: natural text repeats its words, so the ids
+of a pre-token are computed once and kept as packed bytes. Encoding a text is then
 
     b"".join(map(cache.__getitem__, split(text)))
 
-with no Python loop over tokens: faster for a corpus than the Rust tokenizer, which makes offsets too (figures:
+with no Python loop over tokens: faster for a corpus than the Rust tokenizer, which makes offsets too (results:
 benchmarks/tokenization.py). Price: memory for the cache, at most `CACHE_LIMIT` short pre-tokens.
 """
 
@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from .patterns import splitter
+from .byte_to_unicode import to_unicode
+from .patterns import PATTERNS, check_same_in_rust, splitter
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 
@@ -26,6 +27,9 @@ BYTES = [bytes([value]) for value in range(256)]
 
 CACHE_LIMIT = 1_000_000
 """Pre-tokens remembered for each tokenizer; later ones, and those too long to be words, are encoded each time."""
+
+CHECKED_CHARACTERS = 100_000
+"""Characters of a corpus on which a pattern of one's own is compared with the Rust library."""
 
 LONGEST_CACHED = 100
 """Characters."""
@@ -50,7 +54,7 @@ class Tokenizer(ABC):
 
     Args:
         vocabulary: token → id, for all tokens that are not special.
-        pattern: what a pre-token is; must match every character (syntax common to `regex` and Oniguruma).
+        pattern: what a pre-token is, and so is what lies between two (syntax common to `regex` and Oniguruma).
         special_tokens: name → id. In a text they stand for themselves unless `split_special_tokens` is set.
 
     Raises:
@@ -68,7 +72,9 @@ class Tokenizer(ABC):
                 f"{len(vocabulary)} tokens and {len(special_tokens)} special tokens must have the ids "
                 f"0 … {self.vocab_size - 1}, each once: some are missing or used twice"
             )
-        if both := [name for name in special_tokens if name.encode() in vocabulary]:
+        # `tokenizer.json` has both in one table, the tokens with a character for each byte.
+        taken = {to_unicode(token) for token in vocabulary}
+        if both := [name for name in special_tokens if name.encode() in vocabulary or name in taken]:
             raise ValueError(f"{both} cannot be special tokens and tokens of the vocabulary at once: rename them")
         for token, token_id in vocabulary.items():
             self.token_bytes[token_id] = token
@@ -138,14 +144,19 @@ def count_pieces(
     Holds one text and the distinct pre-tokens in memory, never the corpus.
 
     Raises:
-        ValueError: where there is no text at all, or `texts` is a single string.
+        ValueError: where there is no text at all, `texts` is a single string, or a pattern of one's own means
+            something else to the Rust library.
     """
     if isinstance(texts, str):
         raise ValueError("texts must be an iterable of strings; for a single text pass [text]")
     split, split_special = splitter(pattern), split_at_special(special_tokens)
     counts: Counter[str] = Counter()
+    unchecked = 0 if pattern in PATTERNS else CHECKED_CHARACTERS
     for text in tqdm(texts, desc="reading", unit=" texts", disable=not progress):
         for part in split_special(text)[::2]:
+            if unchecked > 0:
+                check_same_in_rust(pattern, part[:unchecked])
+                unchecked -= len(part)
             counts.update(split(part))
     if not counts:
         raise ValueError("the corpus is empty: there is no text to learn from; check the data set and its column")

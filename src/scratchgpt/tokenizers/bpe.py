@@ -31,8 +31,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .base import BYTES, SPECIAL_TOKENS, Tokenizer, check_special_tokens, count_pieces
+from .byte_to_unicode import from_unicode
 from .patterns import GPT2_PATTERN, GPT4_PATTERN
-from .spelling import unspell
 
 Merge = tuple[bytes, bytes]
 
@@ -210,9 +210,11 @@ class BPETokenizer(Tokenizer):
         try:
             spelled = json.loads(Path(vocab_file).read_text(encoding="utf-8"))
             lines = Path(merges_file).read_text(encoding="utf-8").splitlines()
-            merges = [(unspell(a), unspell(b)) for a, b in (line.split(" ") for line in lines[1:] if line)]
+            merges = [(from_unicode(a), from_unicode(b)) for a, b in (line.split(" ") for line in lines[1:] if line)]
             specials = {name: spelled[name] for name in special_tokens if name in spelled}
-            vocabulary = {unspell(token): token_id for token, token_id in spelled.items() if token not in specials}
+            vocabulary = {
+                from_unicode(token): token_id for token, token_id in spelled.items() if token not in specials
+            }
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise ValueError(
                 f"{vocab_file} and {merges_file} are not GPT-2's encoder.json (vocab.json) and vocab.bpe "

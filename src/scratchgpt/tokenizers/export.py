@@ -1,7 +1,7 @@
 """Python tokenizer ⇄ `tokenizer.json`, the format of the Rust library that runs at inference time.
 
-All tokenizers here share one pipeline: `Split` by the pattern, `ByteLevel` to spell bytes as visible characters, a
-model, and the `ByteLevel` decoder. Only the model differs:
+All tokenizers here share one pipeline: `Split` by the pattern, `ByteLevel` for bytes as visible characters, a model,
+and the `ByteLevel` decoder. Only the model differs:
 
 - BPE: `BPE` with the merges.
 - words or characters, unknown ones as bytes: `BPE` without merges and with `ignore_merges`. That option looks a whole
@@ -21,9 +21,9 @@ from tokenizers import Tokenizer as RustTokenizer
 
 from .base import Tokenizer
 from .bpe import BPETokenizer
+from .byte_to_unicode import from_unicode, to_unicode
 from .patterns import CHAR_PATTERN, GPT2_PATTERN
 from .regex import UNK_TOKEN, CharTokenizer, RegexTokenizer
-from .spelling import spell, unspell
 
 if TYPE_CHECKING:
     from ..tokenization_scratchgpt import ScratchGPTTokenizer
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 def to_rust(tokenizer: Tokenizer) -> RustTokenizer:
     """The Rust tokenizer that gives the same ids."""
-    vocabulary = {spell(token): token_id for token, token_id in tokenizer.vocabulary.items()}
+    vocabulary = {to_unicode(token): token_id for token, token_id in tokenizer.vocabulary.items()}
     # The library numbers added tokens from the size of the model's vocabulary on; those with lower ids must be in it.
     last = max(vocabulary.values())
     vocabulary |= {name: i for name, i in tokenizer.special_tokens.items() if i < last or name == UNK_TOKEN}
     if isinstance(tokenizer, BPETokenizer):
-        model = models.BPE(vocabulary, [(spell(a), spell(b)) for a, b in tokenizer.merges])
+        model = models.BPE(vocabulary, [(to_unicode(a), to_unicode(b)) for a, b in tokenizer.merges])
     elif UNK_TOKEN in vocabulary:
         model = models.WordLevel(vocabulary, unk_token=UNK_TOKEN)
     else:
@@ -78,7 +78,7 @@ def from_json(content: str) -> Tokenizer:
         if any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in document["added_tokens"]):
             raise ValueError("its added tokens take the white space or the word beside them")
         specials = {token["content"]: token["id"] for token in document["added_tokens"]}
-        vocabulary = {unspell(token): i for token, i in model["vocab"].items() if token not in specials}
+        vocabulary = {from_unicode(token): i for token, i in model["vocab"].items() if token not in specials}
         if model["type"] == "WordLevel" and model["unk_token"] == UNK_TOKEN:
             kind = CharTokenizer if pattern == CHAR_PATTERN else RegexTokenizer
             return kind(vocabulary, pattern, specials)
@@ -90,7 +90,7 @@ def from_json(content: str) -> Tokenizer:
         if model.get("ignore_merges"):
             raise ValueError("it has both merges and ignore_merges")
         pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
-        return BPETokenizer(vocabulary, [(unspell(a), unspell(b)) for a, b in pairs], pattern, specials)
+        return BPETokenizer(vocabulary, [(from_unicode(a), from_unicode(b)) for a, b in pairs], pattern, specials)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"not a tokenizer.json that scratchgpt can read in Python: {error}; train one with "

@@ -1,5 +1,7 @@
 """How a text is cut into pre-tokens: the split patterns, and the function that applies one.
 
+No character is lost: what lies between two matches is a pre-token too, as the `Split` of the Rust library has it.
+
 The patterns mean the same to Python's `regex` and to Oniguruma, the engine of the Rust library, on all characters that
 the Unicode tables of both know (the newer of the two may call a letter what the other does not know yet).
 """
@@ -9,6 +11,7 @@ import re
 from collections.abc import Callable
 
 import regex
+from tokenizers import Regex, pre_tokenizers
 
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 """Words with the space before them, runs of digits, runs of anything else; the last space of a run goes with the word
@@ -27,6 +30,9 @@ CHAR_PATTERN = r"[\s\S]"
 """Single characters (Unicode code points)."""
 
 
+PATTERNS = (GPT2_PATTERN, GPT4_PATTERN, WORD_PATTERN, CHAR_PATTERN)
+
+
 @functools.cache
 def splitter(pattern: str) -> Callable[[str], list[str]]:
     """The function that cuts a text into pre-tokens by `pattern`.
@@ -36,18 +42,53 @@ def splitter(pattern: str) -> Callable[[str], list[str]]:
     ones (emoji, rare scripts) take `regex`, and so do patterns of the user's own, with syntax unknown to `re` perhaps.
 
     Raises:
-        ValueError: for a pattern that is no regular expression.
+        ValueError: for a pattern that is no regular expression, here or for the Rust library.
     """
     try:
-        findall = regex.compile(pattern).findall
-    except regex.error as error:
+        compiled = regex.compile(pattern)
+        Regex(pattern)
+    except Exception as error:  # the Rust library raises no narrower class
         raise ValueError(f"the pattern {pattern!r} is no regular expression: {error}") from error
     if pattern == CHAR_PATTERN:
         return list
-    if pattern not in (GPT2_PATTERN, GPT4_PATTERN, WORD_PATTERN):
-        return findall
+    if pattern not in PATTERNS:
+        return lambda text: _cut(compiled, text)
+    findall = compiled.findall
     fast_findall = re.compile(_spelled_out(pattern)).findall
     return lambda text: fast_findall(text) if text.isascii() or _within_bmp(text) else findall(text)
+
+
+def _cut(compiled: regex.Pattern[str], text: str) -> list[str]:
+    """The matches and what lies between them, none empty."""
+    if compiled.groups == 0:  # else `findall` returns the groups
+        pieces = compiled.findall(text)
+        if "" not in pieces and sum(map(len, pieces)) == len(text):
+            return pieces
+    # As the Rust library goes on from match to match: an empty one where the last one ended is no match.
+    pieces, end, start, last = [], 0, 0, -1
+    while start <= len(text) and (found := compiled.search(text, start)):
+        first, beyond = found.span()
+        if first == beyond == last:
+            start += 1
+            continue
+        pieces += [text[end:first], text[first:beyond]]
+        end = start = last = beyond
+    return list(filter(None, [*pieces, text[end:]]))
+
+
+def check_same_in_rust(pattern: str, text: str) -> None:
+    """
+    Raises:
+        ValueError: for a pattern that cuts `text` otherwise in the Rust library; shows where.
+    """
+    ours = splitter(pattern)(text)
+    theirs = [piece for piece, _ in pre_tokenizers.Split(Regex(pattern), "isolated").pre_tokenize_str(text)]
+    for piece, other in zip(ours, theirs, strict=False):
+        if piece != other:
+            raise ValueError(
+                f"the pattern {pattern!r} cuts off {piece!r} in Python, but {other!r} in the Rust library, which runs "
+                "with a model: use syntax that means the same to both"
+            )
 
 
 def _within_bmp(text: str) -> bool:
