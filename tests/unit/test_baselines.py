@@ -85,7 +85,7 @@ def test_the_strength_is_chosen_on_the_validation_split() -> None:
     from sklearn.linear_model import LogisticRegression
 
     rng = np.random.default_rng(6)
-    words = np.array("aa bb cc dd ee ff gg hh good bad".split())
+    words = np.array(["aa", "bb", "cc", "dd", "ee", "ff", "gg", "hh", "good", "bad"])
     texts = [" ".join(rng.choice(words, 6)) for _ in range(300)]
     labels = [int((text.count("good") - text.count("bad") + rng.normal()) > 0) for text in texts]
     data = LabelledTexts(texts, labels, ["no", "yes"])

@@ -51,7 +51,7 @@ ROWS = Rows([[0, 1, 1], [3, 0, -100], [2, 2, 2]])
 
 
 def test_by_hand() -> None:
-    # Bits: 1 + 2 + 2, 3 + 1, 3 + 3 + 3: 18 in 8 tokens. Without the special token 15 bits, for 1 + 3 + 3 + 1 + 6 bytes.
+    # Bits: 1 + 2 + 2, 3 + 1, 3 + 3 + 3: 18 in 8 tokens. The special token (3) left out, 15 for 1 + 6 + 1 + 6 bytes.
     result = evaluate_language_model(Constant(), ROWS, BYTES, 8, Accelerator())
     assert (result.num_tokens, result.num_bytes) == (8, 14)
     assert result.loss == pytest.approx(18 / 8 * math.log(2))
