@@ -190,7 +190,7 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def results_table(results: dict[str, Any]) -> str:
-    """The figures of model and baselines on the evaluated split, in Markdown.
+    """The results of the model and of the baselines on the evaluated split, as a Markdown table.
 
     Args:
         results: what recipes/finetune_classifier.py writes as results.json.
