@@ -1,9 +1,9 @@
-"""How good a classifier is, on a whole split: rates with 95 % intervals, and the card that says so.
+"""Results of a classifier on a whole split: rates with 95 % intervals, and the model card that shows them.
 
-The interval of the accuracy is Wilson's. Those of F1 and of Matthews' correlation coefficient are percentiles
-of the bootstrap over texts; as both depend on the confusion matrix alone, it is the matrix that is drawn anew, from
-the multinomial distribution that resampling texts has. scikit-learn measures one set of answers; `f1_scores` and
-`matthews` are the same two numbers of thousands of matrices at once.
+The interval of the accuracy is Wilson's. Those of F1 and of Matthews' correlation coefficient are percentiles of the
+bootstrap over texts. Both depend on the confusion matrix alone, so the bootstrap draws matrices, from the multinomial
+distribution that resampled texts have. The results themselves are scikit-learn's; `f1_scores` and `matthews` compute
+the same two numbers for thousands of matrices at once, which scikit-learn cannot.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Pictures: a training run, and how good a classifier is."""
+"""Plots of a training run and of a classifier's results."""
 
 from collections.abc import Sequence
 from pathlib import Path
