@@ -117,7 +117,10 @@ def measure(logits: torch.Tensor, labels: np.ndarray, names: Sequence[str]) -> C
     probabilities = logits.double().softmax(-1).numpy()
     predicted, all_labels = probabilities.argmax(-1), range(len(names))
     confusion = metrics.confusion_matrix(labels, predicted, labels=all_labels)
-    per_label: Any = metrics.precision_recall_fscore_support(labels, predicted, labels=all_labels, zero_division=0)
+    undefined: Any = 0  # annotated as text, which it may be too
+    per_label: Any = metrics.precision_recall_fscore_support(
+        labels, predicted, labels=all_labels, zero_division=undefined
+    )
     draws = np.random.default_rng(0).multinomial(len(labels), confusion.flatten() / len(labels), size=NUM_RESAMPLES)
     draws = draws.reshape(-1, *confusion.shape)
     # Of two labels the second one's F1, of more the mean.
