@@ -21,7 +21,7 @@ from typing import Any
 
 from records import RESULTS, SHARED_DATA, append, machine
 
-# The parent must stay small: a child's peak memory starts from its parent's. Only the figures at the end need more.
+# The parent must stay small: a child's peak memory starts from its parent's. Only the summary at the end needs more.
 
 ROOT = Path(__file__).resolve().parents[1]
 RATES = (("accuracy", "accuracy, %", 100, 2), ("f1", "F1 of spam", 1, 3), ("roc_auc", "ROC AUC", 1, 4))
@@ -93,10 +93,10 @@ def tune(folder: Path, name: str, seed: int, *more: str) -> dict[str, Any]:
     return json.loads((output / "results.json").read_text(encoding="utf-8"))
 
 
-def figures(
+def measurements(
     models: dict[str, list[dict[str, Any]]], baselines: dict[str, list[dict[str, Any]]], seconds: list[float]
 ) -> list[dict[str, Any]]:
-    """Means over the seeds, with their intervals, of models (results.json) and baselines (their part of it)."""
+    """Means over the seeds with their intervals, of the models (from results.json) and of the baselines in it."""
     from scratchgpt.evaluation.statistics import mean_interval
 
     found: list[dict[str, Any]] = []
@@ -105,7 +105,10 @@ def figures(
         for name, case, factor, decimals in RATES:
             values = [factor * result[name] for result in results]
             mean, low, high = mean_interval(values)
-            interval = [max(low, 0.0), min(high, float(factor))]  # Student's t knows no bounds, these figures do
+            interval = [
+                max(low, 0.0),
+                min(high, float(factor)),
+            ]  # an interval by Student's t may leave the range that a rate can have
             rate = {"candidate": candidate, "case": case, "value": mean, "interval": interval, "decimals": decimals}
             found.append({**rate, "values": values, "texts": [each["num_texts"] for each in results]})
     costs = [
@@ -120,7 +123,7 @@ def figures(
         "metric": f"held-out messages, mean of {len(seconds)} seeds and its 95 % interval",
         **machine("torch", "transformers", "scikit-learn"),
     }
-    return [{**figure, **shared} for figure in found]
+    return [{**measurement, **shared} for measurement in found]
 
 
 def main() -> None:
@@ -131,9 +134,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "classification.jsonl")
     arguments = parser.parse_args()
     if not arguments.source.is_file():
-        sys.exit(f"{arguments.source} is no file: give the SMS Spam Collection as --source")
+        sys.exit(f"{arguments.source} does not exist: give the SMS Spam Collection as --source")
     if arguments.seeds < 2:
-        sys.exit("--seeds: two or more, or there is no interval")
+        sys.exit("--seeds must be 2 or more: a single run has no interval")
     shutil.rmtree(arguments.work_dir, ignore_errors=True)
     models: dict[str, list[dict[str, Any]]] = {name: [] for name in VARIANTS}
     first, seconds = next(iter(models)), []
@@ -150,7 +153,7 @@ def main() -> None:
                 f"seed {seed}, {name}: {test['accuracy']:.2%}, F1 {test['f1']:.4f}, {found['seconds']} s", flush=True
             )
     baselines = {name: [each["baselines"][name] for each in models[first]] for name in models[first][0]["baselines"]}
-    append(figures(models, baselines, seconds), arguments.output)
+    append(measurements(models, baselines, seconds), arguments.output)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ comes before the first round. Peers run as their documentation says.
 - tokens per CPU second: by the time of all threads
 
 The bandwidth limit is what reading every weight once per step would take, at the speed at which this process read a
-large buffer in the same rounds. Figures are medians over the rounds, and each line carries the median of the ratios
+large buffer in the same rounds. Values are medians over the rounds, and each line carries the median of the ratios
 to the reference within a round. With more than one sequence the limit of a step holds for all of them together.
 """
 
@@ -132,7 +132,7 @@ def read_speed(buffer: torch.Tensor) -> float:
 
 
 def measure(batch_size: int, names: list[str], rounds: int) -> list[dict[str, Any]]:
-    """The figures of one batch size: the candidates', then the limits'."""
+    """The measurements of one batch size: the candidates', then the limits'."""
     torch.manual_seed(SEED)
     ids = torch.randint(0, VOCAB_SIZE, (batch_size, PROMPT))
     found = candidates()
@@ -164,13 +164,13 @@ def measure(batch_size: int, names: list[str], rounds: int) -> list[dict[str, An
         "rounds": rounds, "prompt": PROMPT, "seed": SEED, "threads": torch.get_num_threads(),
         **machine("torch", "transformers"),
     }  # fmt: skip
-    figures = []
+    measurements = []
     for metric, times in (("tokens/s", wall), ("tokens per CPU second", cpu)):
         for name in names:
             value = batch_size * NEW / statistics.median(times[name])
             ratio = statistics.median(a / b for a, b in zip(times[REFERENCE], times[name], strict=True))
             seconds = [round(s, 3) for s in times[name]]
-            figures.append(
+            measurements.append(
                 {**shared, "candidate": name, "metric": metric, "value": round(value, 1), "ratio": round(ratio, 3),
                  "seconds": seconds}
             )  # fmt: skip
@@ -178,12 +178,12 @@ def measure(batch_size: int, names: list[str], rounds: int) -> list[dict[str, An
     speed = statistics.median(speeds)
     for name, size in (("fp32", 4), ("bf16", 2), ("int8", 1)):
         value = batch_size * speed / (weights_of_a_step() * size)
-        figures.append(
+        measurements.append(
             {**shared, "candidate": f"memory bandwidth limit {name}", "metric": "tokens/s", "value": round(value, 1),
-             "bytes_per_second": round(speed), "ratio": round(value / figures[0]["value"], 3)}
+             "bytes_per_second": round(speed), "ratio": round(value / measurements[0]["value"], 3)}
         )  # fmt: skip
         print(f"batch {batch_size}  limit {name} at {speed / 1e9:.1f} GB/s {value:29.1f} tokens/s", flush=True)
-    return figures
+    return measurements
 
 
 def main() -> None:
@@ -195,9 +195,9 @@ def main() -> None:
     arguments = parser.parse_args()
     names = list(dict.fromkeys([REFERENCE, *(arguments.candidates or candidates())]))
     for batch_size in arguments.batch_sizes:
-        figures = measure(batch_size, names, arguments.rounds)
+        measurements = measure(batch_size, names, arguments.rounds)
         torch.compiler.reset()
-        append(figures, arguments.output)
+        append(measurements, arguments.output)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ TinyShakespeare by characters with the budget of nanoGPT's CPU recipe: 2,000 ste
 
     python recipes/pretrain.py recipes/configs/pretrain/shakespeare_char.yaml --seed 0
 
-and its figure is the cross-entropy after the last step on the whole last 10 % of the text, cut into rows of 64 that do
+and its result is the cross-entropy after the last step on the whole last 10 % of the text, cut into rows of 64 that do
 not overlap: a character sees at most the 63 before it in its row, as in nanoGPT. The seed decides the initial weights
 and the order of the rows. Nothing here is a timing, so runs may share the machine; each takes one or two minutes of
 one core.
@@ -123,10 +123,10 @@ def main(argv: list[str] | None = None) -> None:
             for candidate in CANDIDATES
         }
         for candidate, futures in runs.items():
-            figures = summarise(candidate, arguments.seeds, [future.result() for future in futures])
-            append(figures, arguments.output)
-            for figure in figures:
-                print(f"{candidate}, {figure['case']}: {figure['value']:.6g}", flush=True)
+            measurements = summarise(candidate, arguments.seeds, [future.result() for future in futures])
+            append(measurements, arguments.output)
+            for measurement in measurements:
+                print(f"{candidate}, {measurement['case']}: {measurement['value']:.6g}", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ reference and one candidate step by turns, so that both see the same machine, an
 - tokens per CPU second: by the time of all threads; on an idle machine, times the cores, about the same
 - peak memory, MB: the process's maximum beyond what it took to import its libraries, compiler included
 
-Figures are medians over the rounds, and each line carries the median of the ratios within a round.
+Values are medians over the rounds, and each line carries the median of the ratios within a round.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def build_nanogpt(case: Case, path: str, compiled: bool) -> tuple[Any, Callable]
     )  # fmt: skip
     model = nanogpt.GPT(config)
     forward = torch.compile(model) if compiled else model
-    # nanoGPT expects shifted targets; which ones they are is no matter for the time.
+    # nanoGPT expects shifted targets; which ones they are does not change the time.
     return model, lambda ids: forward(ids, ids)[1]
 
 
@@ -208,12 +208,12 @@ class Worker:
 
 
 def measure(letter: str, names: list[str], arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """The figures of one case: the reference's, then each candidate's."""
+    """The measurements of one case: the reference's, then each candidate's."""
     case = CASES[letter]
     tokens = case.batch_size * case.length
     reference = Worker(REFERENCE, letter, arguments.nanogpt)
     reference_rounds: list[dict[str, float]] = []
-    figures = []
+    measurements = []
 
     def report(candidate: str, ready: dict, rounds: list[dict], reference_rounds: list[dict]) -> None:
         shared = {
@@ -228,14 +228,14 @@ def measure(letter: str, names: list[str], arguments: argparse.Namespace) -> lis
         }
         for (metric, ratio), key in zip(ratios.items(), ("wall", "cpu"), strict=True):
             seconds = [round_[key] for round_ in rounds]
-            figures.append({
+            measurements.append({
                 **shared, "metric": metric, "value": round(tokens / statistics.median(seconds), 1),
                 "ratio": round(statistics.median(ratio), 3), "seconds_per_step": [round(s, 4) for s in seconds],
             })  # fmt: skip
         peak, reference_peak = rounds[-1]["peak_mb"], reference_rounds[-1]["peak_mb"]
         ratio = round(peak / reference_peak, 3)
-        figures.append({**shared, "metric": "peak memory, MB", "value": round(peak, 1), "ratio": ratio})
-        wall, cpu, memory = figures[-3:]
+        measurements.append({**shared, "metric": "peak memory, MB", "value": round(peak, 1), "ratio": ratio})
+        wall, cpu, memory = measurements[-3:]
         print(
             f"{letter}  {candidate:24s} {wall['value']:8.0f} tokens/s ({wall['ratio']:.2f}×)   "
             f"{cpu['value']:8.0f} per CPU second ({cpu['ratio']:.2f}×)   "
@@ -252,7 +252,7 @@ def measure(letter: str, names: list[str], arguments: argparse.Namespace) -> lis
         report(name, worker.ready, mine, theirs)
     report(REFERENCE, reference.ready, reference_rounds, reference_rounds)
     reference.close()
-    return [*figures[-3:], *figures[:-3]]
+    return [*measurements[-3:], *measurements[:-3]]
 
 
 def main() -> None:
@@ -270,8 +270,8 @@ def main() -> None:
         return
     names = arguments.candidates or candidates(arguments.nanogpt)
     for letter in arguments.cases:
-        figures = measure(letter, names, arguments)
-        append(figures, arguments.output)
+        measurements = measure(letter, names, arguments)
+        append(measurements, arguments.output)
 
 
 if __name__ == "__main__":

@@ -163,10 +163,10 @@ def main() -> None:
         "context_length": LENGTH,
         **machine("datasets", "tokenizers", "transformers", "torch", "numpy"),
     }
-    figures: list[dict[str, Any]] = []
+    measurements: list[dict[str, Any]] = []
     for candidate, watches in packing.items():
         seconds = [watch.cpu for watch in watches]
-        figures.append(
+        measurements.append(
             {
                 "benchmark": "Tokenise and pack",
                 "candidate": candidate,
@@ -178,7 +178,7 @@ def main() -> None:
             }
         )
     for candidate, rates in reading.items():
-        figures.append(
+        measurements.append(
             {
                 "benchmark": "Reading batches",
                 "candidate": candidate,
@@ -189,9 +189,9 @@ def main() -> None:
                 "batch_size": BATCH_SIZE,
             }
         )
-    append((figure | facts for figure in figures), arguments.output)
-    for figure in figures:
-        print(f"{figure['benchmark']}: {figure['candidate']} {figure['value']:.3g} {figure['metric']}")
+    append((measurement | facts for measurement in measurements), arguments.output)
+    for each in measurements:
+        print(f"{each['benchmark']}: {each['candidate']} {each['value']:.3g} {each['metric']}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""What every benchmark leaves: figures, a JSON object a line (`report.py` says which fields), and on what machine."""
+"""What every benchmark writes: one JSON object a line for each measurement, with the machine it was made on.
+
+`report.py` says which fields there are.
+"""
 
 import json
 import os
@@ -16,7 +19,7 @@ SHARED_DATA = Path(os.environ.get("SCRATCHGPT_SHARED_DATA", RESULTS.parents[2] /
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """Where, when and with which versions of `packages`: for the reader of a result file."""
+    """The machine, the date and the versions of `packages`, for the reader of a result file."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
@@ -29,8 +32,8 @@ def machine(*packages: str) -> dict[str, Any]:
     }
 
 
-def append(figures: Iterable[dict[str, Any]], file: Path) -> None:
-    """Adds a line for each figure to `file`, which is made where it is missing."""
+def append(measurements: Iterable[dict[str, Any]], file: Path) -> None:
+    """Adds a line for each measurement to `file`, creating it if need be."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as lines:
-        lines.writelines(json.dumps(figure, ensure_ascii=False) + "\n" for figure in figures)
+        lines.writelines(json.dumps(measurement, ensure_ascii=False) + "\n" for measurement in measurements)

@@ -6,11 +6,11 @@ Every benchmark appends one JSON object a line to `benchmarks/results/<benchmark
      "metric": "tokens/s", "value": 4210.0, "relative_to": "transformers GPT2 fp32", ...}
 
 `case`, `candidate`, `metric` and `value` make the table: one for each benchmark and metric, a row for each candidate,
-a column for each case. Where the same figure was measured again, the last line counts. `relative_to` names another
-candidate; the ratio to it is then printed beside the value: `ratio` where the line has one (the median over rounds in
-which both took turns), else that of the two values. `interval` [low, high] is printed behind the value, and `decimals`
-says how many both have. Whatever else a line carries (counts, seed, versions, machine) stays in the file. Nothing
-between the two markers in the README is typed by hand.
+a column for each case. Where something was measured again, the last line counts. `relative_to` names another
+candidate; the ratio to it is then printed beside the value. It is `ratio` where the line has one (the median over
+rounds in which both took turns), else the quotient of the two values. `interval` [low, high] is printed after the
+value, and `decimals` says how many decimals both have. What else a line carries (counts, seed, versions, machine)
+stays in the file. Nothing between the two markers in the README is typed by hand.
 """
 
 import argparse
@@ -26,24 +26,24 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
-    """All figures in `folder`, in order; the last of those measured again.
+    """All measurements in `folder`, in order; the last of those measured again.
 
     Raises:
-        ValueError: for a line that is no JSON object with the fields the tables need.
+        ValueError: for a line that is not a JSON object with the fields that the tables need.
     """
-    figures: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+    measurements: dict[tuple[str, str, str, str], dict[str, Any]] = {}
     for file in sorted(folder.glob("*.jsonl")):
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
             if not line.strip():
                 continue
             try:
-                figure = json.loads(line)
-                key = (figure["benchmark"], figure["metric"], figure["candidate"], figure["case"])
-                float(figure["value"])
+                measurement = json.loads(line)
+                key = (measurement["benchmark"], measurement["metric"], measurement["candidate"], measurement["case"])
+                float(measurement["value"])
             except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(f"{file.name}, line {number}: not a result ({error!r}); see {__file__}") from error
-            figures[key] = figure
-    return list(figures.values())
+            measurements[key] = measurement
+    return list(measurements.values())
 
 
 def _number(value: float, decimals: int | None = None) -> str:
@@ -52,8 +52,10 @@ def _number(value: float, decimals: int | None = None) -> str:
     return f"{value:,.{decimals}f}"
 
 
-def _text(figure: dict[str, Any]) -> str:
-    value, *bounds = (_number(each, figure.get("decimals")) for each in (figure["value"], *figure.get("interval", ())))
+def _text(measurement: dict[str, Any]) -> str:
+    value, *bounds = (
+        _number(each, measurement.get("decimals")) for each in (measurement["value"], *measurement.get("interval", ()))
+    )
     return f"{value} ({' to '.join(bounds)})" if bounds else value
 
 
@@ -61,32 +63,32 @@ def _unique(values: list[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
-def table(figures: list[dict[str, Any]]) -> str:
-    """A Markdown table of figures that share benchmark and metric: candidates × cases."""
-    cells = {(figure["candidate"], figure["case"]): figure for figure in figures}
-    cases = _unique([figure["case"] for figure in figures])
+def table(measurements: list[dict[str, Any]]) -> str:
+    """A Markdown table of measurements that share benchmark and metric: candidates × cases."""
+    cells = {(measurement["candidate"], measurement["case"]): measurement for measurement in measurements}
+    cases = _unique([measurement["case"] for measurement in measurements])
     rows = [["", *cases], ["---"] + ["---:"] * len(cases)]
-    for candidate in _unique([figure["candidate"] for figure in figures]):
+    for candidate in _unique([measurement["candidate"] for measurement in measurements]):
         row = [candidate]
         for case in cases:
-            figure = cells.get((candidate, case))
-            text = "–" if figure is None else _text(figure)
-            reference = figure and cells.get((figure.get("relative_to"), case))
-            if figure and reference and reference is not figure and reference["value"]:
-                ratio = figure.get("ratio", figure["value"] / reference["value"])
+            measurement = cells.get((candidate, case))
+            text = "–" if measurement is None else _text(measurement)
+            reference = measurement and cells.get((measurement.get("relative_to"), case))
+            if measurement and reference and reference is not measurement and reference["value"]:
+                ratio = measurement.get("ratio", measurement["value"] / reference["value"])
                 text += f" ({ratio:.2f}×)" if ratio < 100 else f" ({_number(ratio)}×)"
             row.append(text)
         rows.append(row)
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def render(figures: list[dict[str, Any]]) -> str:
+def render(measurements: list[dict[str, Any]]) -> str:
     """The results section: a heading and a table for each benchmark and metric."""
-    if not figures:
+    if not measurements:
         return "Nothing measured yet: `make bench`."
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for figure in figures:
-        groups.setdefault((figure["benchmark"], figure["metric"]), []).append(figure)
+    for measurement in measurements:
+        groups.setdefault((measurement["benchmark"], measurement["metric"]), []).append(measurement)
     return "\n\n".join(f"**{benchmark}, {metric}**\n\n{table(group)}" for (benchmark, metric), group in groups.items())
 
 

@@ -177,14 +177,14 @@ def main() -> None:
         size = sum(len(text.encode()) for text in texts)
         training, trained = time_training(texts, arguments.rounds, naive=texts is reports)
         encoding = time_encoding(texts, arguments.rounds, trained)
-        figures = []
+        measurements = []
         for benchmark, metric, seconds in (
             ("Tokenizer training", "CPU seconds", training),
             ("Tokenizer encoding", "MB per CPU second", encoding),
         ):
             for candidate, rounds in seconds.items():
                 taken = statistics.median(rounds)
-                figure = {
+                measurement = {
                     "benchmark": benchmark,
                     "case": case,
                     "candidate": candidate,
@@ -197,10 +197,10 @@ def main() -> None:
                     "num_texts": len(texts),
                     **facts,
                 }
-                figures.append(figure)
+                measurements.append(measurement)
                 ratio = taken / statistics.median(seconds[REFERENCE])
-                print(f"{benchmark}, {case}: {candidate} {figure['value']:.3g} {metric} (time {ratio:.2f}×)")
-        append(figures, arguments.output)
+                print(f"{benchmark}, {case}: {candidate} {measurement['value']:.3g} {metric} (time {ratio:.2f}×)")
+        append(measurements, arguments.output)
 
 
 if __name__ == "__main__":

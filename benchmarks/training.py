@@ -181,7 +181,7 @@ class Worker:
 
 
 def measure(case: Case, rounds: int, name: str) -> list[dict[str, Any]]:
-    """The figures of one case."""
+    """The measurements of one case."""
     workers = {candidate: Worker(candidate, name) for candidate in (REFERENCE, LOOP)}
     turns: dict[str, list[dict[str, float]]] = {candidate: [] for candidate in workers}
     for round_ in range(rounds):
@@ -189,19 +189,19 @@ def measure(case: Case, rounds: int, name: str) -> list[dict[str, Any]]:
             turns[candidate].append(workers[candidate].turn())
     for worker in workers.values():
         worker.close()
-    figures = []
+    measurements = []
     for metric, key in (("tokens/s", "wall"), ("tokens per CPU second", "cpu")):
         for candidate, took in turns.items():
             seconds = [turn[key] for turn in took]
             ratios = [theirs[key] / mine for theirs, mine in zip(turns[REFERENCE], seconds, strict=True)]
-            figures.append({
+            measurements.append({
                 "benchmark": "Training loop", "case": case.description, "candidate": candidate, "metric": metric,
                 "value": round(case.batch_size * case.length / statistics.median(seconds), 1),
                 "relative_to": REFERENCE, "ratio": round(statistics.median(ratios), 3), "rounds": rounds,
                 "steps_per_round": case.steps, "seconds_per_step": [round(s, 5) for s in seconds],
                 **machine("torch", "accelerate", "transformers"),
             })  # fmt: skip
-    return figures
+    return measurements
 
 
 def main() -> None:
@@ -215,11 +215,11 @@ def main() -> None:
         work(arguments.worker, CASES[arguments.cases[0]])
         return
     for name in arguments.cases:
-        figures = measure(CASES[name], arguments.rounds, name)
-        append(figures, arguments.output)
-        for figure in figures:
-            print(f"{figure['case']}: {figure['candidate']} {figure['value']:.0f} {figure['metric']}", end=" ")
-            print(f"({figure['ratio']:.3f}×)", flush=True)
+        measurements = measure(CASES[name], arguments.rounds, name)
+        append(measurements, arguments.output)
+        for each in measurements:
+            print(f"{each['case']}: {each['candidate']} {each['value']:.0f} {each['metric']}", end=" ")
+            print(f"({each['ratio']:.3f}×)", flush=True)
 
 
 if __name__ == "__main__":

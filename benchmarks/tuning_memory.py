@@ -62,7 +62,7 @@ def reset_peak_mb(device: Any) -> float:
 def measure(
     directory: str, tuning: Any, role_tokens: int, batch_size: int, length: int, steps: int
 ) -> dict[str, float]:
-    """The figures of one candidate, in a process of its own."""
+    """The measurements of one candidate, in a process of its own."""
     import peft  # noqa: F401  # its libraries are no part of the measurement, nor are the optimizer's
     import torch
 
@@ -131,20 +131,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run_worker("base", folder, str(arguments.length))
         for candidate, (tuning, role_tokens) in CANDIDATES.items():
-            figures = json.loads(run_worker(tuning, folder, str(int(role_tokens)), *size))
-            print(candidate, figures, flush=True)
+            measurements = json.loads(run_worker(tuning, folder, str(int(role_tokens)), *size))
+            print(candidate, measurements, flush=True)
             common = {
                 "benchmark": f"Tuning a 124M base, {arguments.batch_size} × {arguments.length} tokens",
                 "candidate": candidate,
                 "metric": "memory",
-                "seconds_per_step": round(figures["seconds_per_step"], 2),
+                "seconds_per_step": round(measurements["seconds_per_step"], 2),
                 "steps": arguments.steps,
                 "seed": SEED,
                 **machine("torch", "transformers", "peft"),
             }
             for case in ("loading, MB", "training, MB", "weights, MB", "trained, %"):
                 reference = {"relative_to": "all weights"} if case in ("training, MB", "weights, MB") else {}
-                lines.append({**common, "case": case, "value": round(figures[case], 2), **reference})
+                lines.append({**common, "case": case, "value": round(measurements[case], 2), **reference})
     append(lines, arguments.output)
 
 

@@ -119,19 +119,36 @@ def test_a_stream_goes_on_where_it_was(workplace: Path, capsys) -> None:
     assert_same_run(whole, output)
 
 
+SIGNALLED = """
+import os, runpy, signal, sys
+
+sent = []
+
+def terminate(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("metrics.jsonl") and not sent:
+        sent.append(True)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+sys.addaudithook(terminate)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""A program that runs another one, which gets a SIGTERM when it writes its first line of metrics, and not later."""
+
+
 @pytest.mark.parametrize("launcher", ["", pytest.param("ddp", marks=pytest.mark.slow)])
 def test_a_signal_saves_and_the_run_goes_on(workplace: Path, whole: str, launcher: str) -> None:
     output = workplace / f"{whole}-{launcher}-signal"
     options = {**OPTIONS, "optimizer": whole, "gradient_accumulation_steps": 1 if launcher else 2}
-    process = subprocess.Popen(
-        command(workplace, output.name, launcher, **options),
-        stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    deadline = time.monotonic() + 120
-    while not (output / "metrics.jsonl").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGTERM)
+    arguments = command(workplace, output.name, launcher, **options)
+    if not launcher:
+        arguments[1:1] = ["-c", SIGNALLED]
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    if launcher:  # which gets the signal, and has to hand it on
+        deadline = time.monotonic() + 120
+        while not (output / "metrics.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     step = len(metrics(output))
     assert step < 40

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, performance
-from scratchgpt.attention import one_query_attention_forward
+from scratchgpt.attention import blockwise_attention_forward, one_query_attention_forward
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,6 +35,17 @@ def test_blockwise_attention_equals_sdpa(length, kv_heads):
     reference, model = model_pair(num_key_value_heads=kv_heads)
     ids = torch.randint(0, 97, (2, length))
     torch.testing.assert_close(model(ids).logits, reference(ids).logits, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("length", [2, 130, 600])
+def test_without_a_mask_blockwise_attention_is_causal(length):
+    """The model hands on a mask; other callers leave it out where attention is plainly causal."""
+    query, key, value = torch.randn(3, 2, 4, length, 8)
+    module = nn.Module().eval()
+    module.is_causal = True
+    mixed, _ = blockwise_attention_forward(module, query, key, value, None, scaling=8**-0.5)
+    expected = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+    torch.testing.assert_close(mixed, expected.transpose(1, 2), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("length", [200, 300])  # weights kept, weights recomputed

@@ -69,6 +69,7 @@ def test_int8_rounds_to_half_a_step(rows: int) -> None:
     with torch.no_grad():
         layer.weight[3] = 0  # a row without a largest weight
     rounded = Int8Linear(layer)
+    assert rounded.weight.abs().amax(1).tolist() == [127] * 3 + [0] + [127] * 92  # all of the 8 bits are used
     weight = rounded.weight.float() * rounded.scale.float()[:, None]
     step = layer.weight.detach().float().abs().amax(1) / 127
     # Half a step, and what bf16 takes from the scale.

@@ -1,4 +1,4 @@
-"""The learning benchmark: equal budgets, figures that follow from the runs, and the whole of it on a small text."""
+"""The learning benchmark: equal budgets, results that follow from the runs, and all of it on a small text."""
 
 import json
 from pathlib import Path
@@ -21,14 +21,14 @@ def results(loss: float, num_tokens: int = 111540) -> dict[str, Any]:
 
 
 def test_a_row_has_mean_deviation_and_counts() -> None:
-    figures = learning.summarise("ours", [0, 1, 2], [results(loss) for loss in (1.5, 1.6, 1.7)])
-    assert {figure["case"]: pytest.approx(figure["value"]) for figure in figures} == {
+    measurements = learning.summarise("ours", [0, 1, 2], [results(loss) for loss in (1.5, 1.6, 1.7)])
+    assert {measurement["case"]: pytest.approx(measurement["value"]) for measurement in measurements} == {
         "mean of 3 seeds": 1.6,
         "standard deviation": 0.1,  # of a sample: divided by n - 1
         "validation characters": 111540,
         "parameters": 800_000,
     }
-    assert "| ours | 1.6 | 0.1 | 111,540 | 800,000 |" in report.render(figures)
+    assert "| ours | 1.6 | 0.1 | 111,540 | 800,000 |" in report.render(measurements)
 
 
 def test_runs_on_other_text_are_not_averaged() -> None:
@@ -52,10 +52,14 @@ def test_the_whole_benchmark_on_a_small_text(tmp_path: Path) -> None:
     small = ["--source", str(tmp_path / "small.txt"), "--seeds", "0", "1", "--jobs", "1", "--output", str(output)]
     short = ["--max_steps", "4", "--warmup_steps", "1", "--compile", "False", "--sample_tokens", "2"]
     learning.main([*small, "--", *short])
-    figures = [json.loads(line) for line in output.read_text().splitlines()]
-    means = {figure["candidate"]: figure for figure in figures if figure["case"] == "mean of 2 seeds"}
+    measurements = [json.loads(line) for line in output.read_text().splitlines()]
+    means = {
+        measurement["candidate"]: measurement
+        for measurement in measurements
+        if measurement["case"] == "mean of 2 seeds"
+    }
     assert set(means) == set(learning.CANDIDATES)
-    for figure in means.values():
-        assert figure["steps"] == 4
-        assert len(set(figure["losses"])) == 2  # the seeds are different runs
-        assert 1 < figure["value"] < 5
+    for measurement in means.values():
+        assert measurement["steps"] == 4
+        assert len(set(measurement["losses"])) == 2  # the seeds are different runs
+        assert 1 < measurement["value"] < 5

@@ -52,6 +52,21 @@ def test_value_and_gradients_are_those_of_the_plain_loss(
         torch.testing.assert_close(a, e, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("num_items", [None, 7])
+def test_heads_that_are_more_than_a_matrix_have_the_same_loss(num_items):
+    """An adapted head, or one with a bias, is called as the module it is."""
+
+    class Adapted(nn.Linear):
+        def forward(self, input):
+            return super().forward(input) + input.sum(-1, keepdim=True) * self.weight[:, 0]
+
+    hidden, targets = torch.randn(2, 5, 8), torch.randint(24, (2, 5))
+    targets[0, 1] = -100
+    for head in (Adapted(8, 24, bias=False), nn.Linear(8, 24)):
+        expected = plain_loss(hidden, head, targets, num_items)
+        torch.testing.assert_close(linear_cross_entropy(hidden, head, targets, num_items), expected)
+
+
 def test_compiled_equals_eager(monkeypatch):
     monkeypatch.setattr(loss_scratchgpt, "CHUNK_BYTES", 4 * 24 * 10)  # chunks of 9, 9 and 6 tokens
     monkeypatch.setattr(loss_scratchgpt, "ROWS_BYTES", 4 * 24 * 4)  # rows of 4, 4 and 1, or 4 and 2

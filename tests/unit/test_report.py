@@ -8,13 +8,17 @@ import pytest
 from benchmarks import report
 
 
-def figure(candidate: str, case: str, value: float, **more: object) -> dict[str, object]:
+def measurement(candidate: str, case: str, value: float, **more: object) -> dict[str, object]:
     return {"benchmark": "Step", "metric": "tokens/s", "candidate": candidate, "case": case, "value": value, **more}
 
 
 def test_table_has_ratios_and_gaps() -> None:
-    figures = [figure("ours", "a", 3000, relative_to="theirs"), figure("theirs", "a", 1000), figure("theirs", "b", 7)]
-    assert report.render(figures).splitlines() == [
+    measurements = [
+        measurement("ours", "a", 3000, relative_to="theirs"),
+        measurement("theirs", "a", 1000),
+        measurement("theirs", "b", 7),
+    ]
+    assert report.render(measurements).splitlines() == [
         "**Step, tokens/s**",
         "",
         "|  | a | b |",
@@ -26,12 +30,12 @@ def test_table_has_ratios_and_gaps() -> None:
 
 def test_rates_have_their_decimals_and_intervals() -> None:
     # Three digits would make 98.46 % the 98.5 % that it is not.
-    rate = figure("ours", "a", 98.46, decimals=2, interval=[97.5, 99.404])
+    rate = measurement("ours", "a", 98.46, decimals=2, interval=[97.5, 99.404])
     assert report.render([rate]).endswith("| ours | 98.46 (97.50 to 99.40) |")
 
 
 def test_the_last_measurement_counts(tmp_path: Path) -> None:
-    lines = [json.dumps(figure("ours", "a", value)) for value in (1.0, 2.0)]
+    lines = [json.dumps(measurement("ours", "a", value)) for value in (1.0, 2.0)]
     (tmp_path / "step.jsonl").write_text("\n".join(lines) + "\n")
     assert [entry["value"] for entry in report.read_results(tmp_path)] == [2.0]
 

@@ -114,8 +114,10 @@ def test_scores() -> None:
     scores = score_responses(responses, ["the SUM is four", "is it?"])
     assert scores.rouge_l == pytest.approx((1 + 0.5) / 2)
     assert (scores.exact_stop_rate, scores.mean_tokens, scores.num_responses) == (0.5, 3, 2)
-    low, high = scores.exact_stop_interval
-    assert low < 0.5 < high
+    assert scores.exact_stop_interval == pytest.approx((0.094531, 0.905469), abs=1e-6)  # Wilson's, of 1 in 2
+    # "two … and" is what both have in this order: 2 of the 4 answered words, 2 of the 6 wanted ones.
+    one = score_responses([Response("and two is and", [1], True)], ["two plus two and one makes"])
+    assert one.rouge_l == pytest.approx(2 * (2 / 4) * (2 / 6) / (2 / 4 + 2 / 6))
     for bad in ([], ["a"]):
         with pytest.raises(ValueError, match="give one for each"):
             score_responses(responses[: len(bad) and 2], bad)

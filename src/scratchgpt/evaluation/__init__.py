@@ -1,1 +1,1 @@
-"""Measuring models: what a number means, what it was computed on, and how sure it is."""
+"""Measuring models: every result comes with the count it was computed on, and rates with a confidence interval."""

@@ -1,7 +1,7 @@
-"""What a model must beat, with little training or none.
+"""Baselines that a model must beat, with little training or none.
 
-A language model: what counting tokens, and general compressors, make of the same text, in bits per byte. A classifier:
-the most frequent label, and logistic regression on the words.
+For a language model: token frequencies and general compressors on the same text, in bits per byte. For a classifier:
+the most frequent label, and logistic regression on TF-IDF.
 """
 
 import gzip
@@ -16,7 +16,7 @@ from .classification import ClassificationResult, measure
 
 
 def unigram_bits_per_byte(train: Corpus, evaluation: Corpus, byte_counts: np.ndarray) -> float:
-    """A model that knows only how often each token occurs, with one count added to each (Laplace).
+    """Bits per byte of a model that knows only token frequencies, with one count added to each (Laplace).
 
     Args:
         byte_counts: bytes that each id spells, [V]; tokens without bytes (special ones) are left out, as in
@@ -31,7 +31,7 @@ def unigram_bits_per_byte(train: Corpus, evaluation: Corpus, byte_counts: np.nda
 
 
 def compressed_bits_per_byte(texts: list[str]) -> dict[str, float]:
-    """What gzip -9 and xz -9e make of the texts, joined: general compressors that learn as they read."""
+    """Bits per byte of the texts, joined, when gzip -9 and xz -9e compress them."""
     data = "\n".join(texts).encode()
     sizes = {
         "gzip -9": len(gzip.compress(data, 9)),
@@ -52,7 +52,7 @@ def linear_baseline(
 ) -> tuple[ClassificationResult, float]:
     """Logistic regression on TF-IDF (scikit-learn), of words and pairs of words or of 1 to 5 characters within words.
 
-    Its one number that matters, the strength of the regularisation, is chosen on the validation split.
+    The strength of the regularisation is chosen on the validation split.
 
     Args:
         analyzer: "word" or "char_wb".

@@ -1,8 +1,9 @@
-"""How good a classifier is, on a whole split: rates with 95 % intervals, and the card that says so.
+"""Results of a classifier on a whole split: rates with 95 % intervals, and the model card that shows them.
 
-The interval of the accuracy is Wilson's. Those of F1 and of Matthews' correlation coefficient are percentiles
-of the bootstrap over texts; as both depend on the confusion matrix alone, it is the matrix that is drawn anew, from
-the multinomial distribution that resampling texts has.
+The interval of the accuracy is Wilson's. Those of F1 and of Matthews' correlation coefficient are percentiles of the
+bootstrap over texts. Both depend on the confusion matrix alone, so the bootstrap draws matrices, from the multinomial
+distribution that resampled texts have. The results themselves are scikit-learn's; `f1_scores` and `matthews` compute
+the same two numbers for thousands of matrices at once, which scikit-learn cannot.
 """
 
 from collections.abc import Callable, Sequence
@@ -113,51 +114,39 @@ def measure(logits: torch.Tensor, labels: np.ndarray, names: Sequence[str]) -> C
     Raises:
         ValueError: where there are no texts.
     """
+    from sklearn import metrics
+
     if len(labels) == 0:
         raise ValueError("there is nothing to evaluate on: the split has no texts")
     probabilities = logits.double().softmax(-1).numpy()
-    true_probability = probabilities[np.arange(len(labels)), labels]
-    confusion = confusion_matrix(labels, probabilities.argmax(-1), len(names))
-    accuracy = float(np.trace(confusion) / len(labels))
-    f1, mcc = f1_scores(confusion), matthews(confusion)
+    predicted, all_labels = probabilities.argmax(-1), range(len(names))
+    confusion = metrics.confusion_matrix(labels, predicted, labels=all_labels)
+    undefined: Any = 0  # annotated as text, which it may be too
+    per_label: Any = metrics.precision_recall_fscore_support(
+        labels, predicted, labels=all_labels, zero_division=undefined
+    )
     draws = np.random.default_rng(0).multinomial(len(labels), confusion.flatten() / len(labels), size=NUM_RESAMPLES)
     draws = draws.reshape(-1, *confusion.shape)
-    binary = len(names) == 2
-    precision, recall = precision_recall(confusion)
+    # Of two labels the second one's F1, of more the mean.
+    f1_column = slice(1, None) if len(names) == 2 else slice(None)
     return ClassificationResult(
-        loss=float(-np.log(np.maximum(true_probability, 1e-300)).mean()),
+        loss=torch.nn.functional.cross_entropy(logits.double(), torch.from_numpy(labels)).item(),
         num_texts=len(labels),
-        accuracy=accuracy,
+        accuracy=float(metrics.accuracy_score(labels, predicted)),
         accuracy_interval=wilson_interval(int(np.trace(confusion)), len(labels)),
-        f1=float(f1[1] if binary else f1.mean()),
-        f1_interval=percentile_interval(f1_scores(draws)[:, 1] if binary else f1_scores(draws).mean(-1)),
-        f1_of=names[1] if binary else "macro",
-        mcc=float(mcc),
+        f1=float(per_label[2][f1_column].mean()),
+        f1_interval=percentile_interval(f1_scores(draws)[:, f1_column].mean(-1)),
+        f1_of=names[1] if len(names) == 2 else "macro",
+        mcc=float(metrics.matthews_corrcoef(labels, predicted)),
         mcc_interval=percentile_interval(matthews(draws)),
         roc_auc=roc_auc(probabilities, labels),
         calibration_error=calibration_error(probabilities, labels),
         per_label={
-            name: {
-                "precision": float(precision[i]),
-                "recall": float(recall[i]),
-                "f1": float(f1[i]),
-                "num_texts": int(confusion[i].sum()),
-            }
-            for i, name in enumerate(names)
+            name: {"precision": float(p), "recall": float(r), "f1": float(f1), "num_texts": int(count)}
+            for name, p, r, f1, count in zip(names, *per_label, strict=True)
         },
         confusion=confusion.tolist(),
     )
-
-
-def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_labels: int) -> np.ndarray:
-    """Counts [true, predicted]."""
-    return np.bincount(labels * num_labels + predicted, minlength=num_labels**2).reshape(num_labels, num_labels)
-
-
-def precision_recall(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each label, [..., labels] for matrices [..., labels, labels]; 0 where nothing was predicted, or is."""
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    return hits / np.maximum(confusion.sum(-2), 1), hits / np.maximum(confusion.sum(-1), 1)
 
 
 def f1_scores(confusion: np.ndarray) -> np.ndarray:
@@ -208,7 +197,7 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def results_table(results: dict[str, Any]) -> str:
-    """The figures of model and baselines on the evaluated split, in Markdown.
+    """The results of the model and of the baselines on the evaluated split, as a Markdown table.
 
     Args:
         results: what recipes/finetune_classifier.py writes as results.json.

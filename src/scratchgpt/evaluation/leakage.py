@@ -1,4 +1,4 @@
-"""How much of what a model says stands word for word in what it has read."""
+"""How much of what a model writes is copied word for word from its training text: overlap of n-grams."""
 
 import numpy as np
 

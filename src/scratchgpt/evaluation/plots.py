@@ -1,4 +1,4 @@
-"""Pictures: a training run, and how good a classifier is."""
+"""Plots of a training run and of a classifier's results."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .classification import calibration_bins, confusion_matrix
+from .classification import calibration_bins
 
 
 def plot_metrics(metrics: Sequence[dict[str, Any]], output_dir: Path) -> None:
@@ -42,10 +42,10 @@ def plot_metrics(metrics: Sequence[dict[str, Any]], output_dir: Path) -> None:
 def plot_classification(logits: torch.Tensor, labels: np.ndarray, names: Sequence[str], output_dir: Path) -> None:
     """Draws confusion.png, roc.png and calibration.png of a classifier, from its logits [N, labels]."""
     from matplotlib.figure import Figure
-    from sklearn.metrics import roc_curve
+    from sklearn.metrics import confusion_matrix, roc_curve
 
     probabilities = logits.double().softmax(-1).numpy()
-    confusion = confusion_matrix(labels, probabilities.argmax(-1), len(names))
+    confusion = confusion_matrix(labels, probabilities.argmax(-1), labels=range(len(names)))
 
     figure = Figure(figsize=(1.5 + 0.9 * len(names), 1.5 + 0.8 * len(names)), layout="constrained")
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""What a model answers: generated in batches, cut by token position, and compared with reference answers.
+"""Answers of a model: generated in batches, cut by token position, and compared with reference answers.
 
 An answer ends at the first special token, whichever it is; only the one that the chat template ends answers with
 counts as a proper end. So no answer can hold a role token or end-of-text, and the prompt, which is cut off by its

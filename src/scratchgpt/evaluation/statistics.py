@@ -1,4 +1,4 @@
-"""How sure a number is: 95 % confidence intervals."""
+"""95 % confidence intervals: of a rate, of a mean over runs, and of what a bootstrap found."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def wilson_interval(successes: int, total: int) -> tuple[float, float]:
-    """Of a rate (Wilson 1927): unlike the normal interval it stays within 0 and 1, also near them."""
+    """The interval of a rate (Wilson 1927); unlike the normal approximation it stays within 0 and 1."""
     from scipy.stats import binomtest
 
     low, high = binomtest(successes, total).proportion_ci(0.95, method="wilson")
@@ -15,7 +15,7 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean of a result over runs, and its 95 % interval by Student's t.
+    """The mean of a result over runs, and the bounds of its 95 % interval by Student's t.
 
     Raises:
         ValueError: for fewer than two runs.
@@ -30,6 +30,6 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def percentile_interval(values: np.ndarray) -> tuple[float, float]:
-    """The 2.5th and the 97.5th percentile of what a bootstrap found (Efron 1979)."""
+    """The 2.5th and the 97.5th percentile of a bootstrap's results (Efron 1979)."""
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
