@@ -28,15 +28,14 @@ from transformers import AutoTokenizer
 from scratchgpt import ScratchGPTForSequenceClassification
 from scratchgpt.adapters import AdapterArguments, add_adapter, describe_parameters, load_adapter, merge_adapter
 from scratchgpt.arguments import option, parse_arguments, required, run_recipe
-from scratchgpt.data.labelled_splits import load_splits
+from scratchgpt.data.labelled_splits import LabelledDataArguments, load_splits
 from scratchgpt.data.labelled_texts import fingerprint_texts
-from scratchgpt.data.splits import check_fractions
 from scratchgpt.data.text_rows import TextRows
 from scratchgpt.evaluation.classification import predict
 from scratchgpt.evaluation.classification_report import write_report
 from scratchgpt.hub.model_directory import save_model
-from scratchgpt.training.arguments import MAX_LEARNING_RATE, TrainingArguments
-from scratchgpt.training.bases import ContinuedPretraining, base_config, base_model, language_model_settings
+from scratchgpt.training.arguments import MAX_LEARNING_RATE
+from scratchgpt.training.bases import StagedArguments, base_config, base_model, continue_pretraining
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
 from scratchgpt.training.metrics import peak_memory_mb
@@ -44,18 +43,7 @@ from scratchgpt.training.tasks.classification import TextClassification, balance
 
 
 @dataclass
-class ClassifierArguments(AdapterArguments, TrainingArguments):
-    data: str = required('Data set of schema {"text", "label"}: Hub name, folder or file.')
-    eval_data: str | None = option(None, "File to validate on, where data is a file.")
-    test_data: str | None = option(None, "File to test on, where data is a file.")
-    train_split: str = option("train", "Split to train on, where data has splits.")
-    eval_split: str = option("validation", "Split to validate on.")
-    test_split: str = option("test", "Split to test on.")
-    text_column: str = option("text", "Column that holds the text.")
-    label_column: str = option("label", "Column that holds the label.")
-    validation_fraction: float = option(0.1, "Share that validates, where data is one file.", at_least=0, below=1)
-    test_fraction: float = option(0.1, "Share that tests, where data is one file.", at_least=0, below=1)
-
+class ClassifierArguments(LabelledDataArguments, AdapterArguments, StagedArguments):
     model_name_or_path: str = required("The base: directory or Hub name of a scratchgpt model.")
     from_scratch: bool = option(False, "Random weights in the base's shape instead of its own.")
     max_length: int | None = option(None, "Tokens of a text that are read; default: the base's context.", at_least=1)
@@ -79,12 +67,6 @@ class ClassifierArguments(AdapterArguments, TrainingArguments):
     num_train_epochs: float = option(3.0, "Passes over the training texts.", above=0)
     max_steps: int = option(0, "Optimizer steps; above 0 this wins over num_train_epochs.", at_least=0)
 
-    lm_steps: int = option(0, "Steps of language modelling on lm_data before tuning.", at_least=0)
-    lm_data: str | None = option(None, 'Data set of schema {"text"} with the splits train and validation.')
-    lm_learning_rate: float = option(1e-3, "Peak learning rate of that.", above=0, at_most=MAX_LEARNING_RATE)
-    lm_batch_size: int = option(16, "Rows of it in a step.", at_least=1)
-    cache_dir: str = option("runs/cache", "Where tokenised corpora are kept.")
-
     baselines: list[str] = option(["word"], "TF-IDF baselines: of words (word), of characters (char_wb), or none.")
     compile: bool = option(False, "Compile the training step; every length of a batch anew.")
     learning_rate: float = option(3e-4, "Peak learning rate of AdamW.", above=0, at_most=MAX_LEARNING_RATE)
@@ -102,9 +84,6 @@ class ClassifierArguments(AdapterArguments, TrainingArguments):
             raise ValueError(f"unknown baselines {sorted(unknown)}: choose from word, char_wb, none")
         if self.r_drop and not (self.hidden_dropout or self.attention_dropout):
             raise ValueError("r_drop compares passes with different dropout: give hidden_dropout or attention_dropout")
-        if self.lm_steps and self.lm_data is None:
-            raise ValueError("lm_steps needs --lm_data: the text to read")
-        check_fractions(validation_fraction=self.validation_fraction, test_fraction=self.test_fraction)
 
     def model_options(self) -> dict[str, Any]:
         return {
@@ -118,14 +97,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(ClassifierArguments, argv)
     started = time.perf_counter()
     accelerator, output_dir = build_accelerator(arguments), Path(arguments.output_dir)
-    splits = load_splits(
-        arguments.data,
-        {"train": arguments.train_split, "validation": arguments.eval_split, "test": arguments.test_split},
-        {"validation": arguments.eval_data, "test": arguments.test_data},
-        {"text_column": arguments.text_column, "label_column": arguments.label_column},
-        {"validation": arguments.validation_fraction, "test": arguments.test_fraction},
-        arguments.seed,
-    )
+    splits = load_splits(arguments, arguments.seed)
     base = arguments.model_name_or_path
     longest = base_config(base).max_position_embeddings
     if (max_length := arguments.max_length or longest) > longest:
@@ -135,12 +107,8 @@ def main(argv: list[str] | None = None) -> None:
     rows = {name: TextRows(data, tokenizer, max_length) for name, data in splits.items()}
     model_options = arguments.model_options()
     if arguments.lm_steps:
-        assert arguments.lm_data is not None
-        settings = language_model_settings(
-            arguments, arguments.lm_steps, arguments.lm_learning_rate, arguments.lm_batch_size
-        )
-        stage = ContinuedPretraining(base, arguments.lm_data, settings, arguments.cache_dir, model_options)
-        if (found := stage.run(tokenizer, accelerator)) is None:
+        found = continue_pretraining(base, arguments, tokenizer, accelerator, **model_options)
+        if found is None:
             sys.exit(EXIT_INTERRUPTED)
         base, model_options = found, {**model_options, "from_scratch": False}
 

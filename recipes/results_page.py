@@ -13,6 +13,7 @@ from pathlib import Path
 import scratchgpt  # noqa: F401 - registers the classes
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, run_recipe
 from scratchgpt.evaluation.report import base_section, chat_section, classifier_section, read_json
+from scratchgpt.hub.staging import check_writable
 from scratchgpt.training.metrics import read_metrics
 
 
@@ -33,6 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     def seen_from_page(directory: str) -> str:
         return os.path.relpath(directory, output.parent)
 
+    check_writable(output.parent)
     read_json(run_dir / "results.json")  # or there is nothing to write about
     metrics = read_metrics(run_dir / "metrics.jsonl")
     plots = seen_from_page(arguments.run_dir)
@@ -43,6 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.chat_dir is not None:
         sections.append(chat_section(Path(arguments.chat_dir)))
     page = ["# Trained from scratch", *(part for section in sections for parts in section for part in parts)]
+    output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text("\n\n".join(page) + "\n", encoding="utf-8")
 
     print("\n\n".join(part for results, _ in sections for part in results))

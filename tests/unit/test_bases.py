@@ -11,8 +11,8 @@ from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTForSeq
 from scratchgpt.hub.model_directory import save_model
 from scratchgpt.tokenization_scratchgpt import ScratchGPTTokenizer
 from scratchgpt.tokenizers import BPETokenizer, to_rust, to_transformers
-from scratchgpt.training.arguments import LanguageModelArguments, TrainingArguments
-from scratchgpt.training.bases import base_config, base_model, chat_base, language_model_settings
+from scratchgpt.training.arguments import LanguageModelArguments
+from scratchgpt.training.bases import StagedArguments, base_config, base_model, chat_base
 
 
 def write(folder: Path, tokenizer) -> str:
@@ -67,10 +67,10 @@ def test_role_tokens_are_added_where_they_are_missing(base: str, tmp_path: Path)
 
 
 def test_the_settings_of_the_stage_before(tmp_path: Path) -> None:
-    arguments = TrainingArguments(
-        output_dir=str(tmp_path), seed=3, max_steps=9, ema_decay=0.9, warmup_steps=2, resume_from_checkpoint="x/y"
-    )
-    found = language_model_settings(arguments, 5, 0.01, 4)
+    training = {"seed": 3, "max_steps": 9, "ema_decay": 0.9, "warmup_steps": 2, "resume_from_checkpoint": "x/y"}
+    stage = {"lm_steps": 5, "lm_learning_rate": 0.01, "lm_batch_size": 4, "lm_data": "text"}
+    arguments = StagedArguments(output_dir=str(tmp_path), **training, **stage)
+    found = arguments.of_the_stage()
     assert isinstance(found, LanguageModelArguments)
     assert (found.seed, found.warmup_steps, found.max_steps, found.ema_decay) == (3, 2, 5, None)
     assert (found.learning_rate, found.per_device_train_batch_size) == (0.01, 4)

@@ -1,40 +1,50 @@
 """The splits of labelled texts that a classifier is trained, validated and tested on."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from ..arguments import option, required
 from .labelled_texts import LabelledTexts, check_classes, deduplicate, read_labelled, split_rows
+from .splits import check_fractions
 
 
-def load_splits(
-    data: str,
-    splits: Mapping[str, str],
-    files: Mapping[str, str | None],
-    columns: Mapping[str, str],
-    fractions: Mapping[str, float],
-    seed: int,
-) -> dict[str, LabelledTexts]:
+@dataclass
+class LabelledDataArguments:
+    """Which labelled texts. Recipes inherit this."""
+
+    data: str = required('Data set of schema {"text", "label"}: Hub name, folder or file.')
+    eval_data: str | None = option(None, "File to validate on, where data is a file.")
+    test_data: str | None = option(None, "File to test on, where data is a file.")
+    train_split: str = option("train", "Split to train on, where data has splits.")
+    eval_split: str = option("validation", "Split to validate on.")
+    test_split: str = option("test", "Split to test on.")
+    text_column: str = option("text", "Column that holds the text.")
+    label_column: str = option("label", "Column that holds the label.")
+    validation_fraction: float = option(0.1, "Share that validates, where data is one file.", at_least=0, below=1)
+    test_fraction: float = option(0.1, "Share that tests, where data is one file.", at_least=0, below=1)
+
+
+def load_splits(arguments: LabelledDataArguments, seed: int) -> dict[str, LabelledTexts]:
     """The splits train, validation and, where there is one, test.
 
-    Args:
-        data: a data set with splits, or a file.
-        splits: names of the splits train, validation and test in a data set.
-        files: of validation and test, where `data` is a file. Without one for validation the file is split by a hash
-            of the texts, without duplicates, and what was left out is printed.
-        columns: `text_column` and `label_column`.
-        fractions: shares of a file that validate and test.
+    One file without another to validate on is split by a hash of the texts and the seed, without duplicates; what was
+    left out is printed.
 
     Raises:
-        ValueError: as `read_labelled`; for an empty split, and for a training split without two labels.
+        ValueError: as `read_labelled` and `check_fractions`; for an empty split, and for a training split without two
+            labels.
     """
-    train = read_labelled(data, splits["train"], **columns)
-    check_classes(train, data)
+    fractions = {"validation": arguments.validation_fraction, "test": arguments.test_fraction}
+    check_fractions(validation_fraction=fractions["validation"], test_fraction=fractions["test"])
+    columns = {"text_column": arguments.text_column, "label_column": arguments.label_column}
+    train = read_labelled(arguments.data, arguments.train_split, **columns)
+    check_classes(train, arguments.data)
     found = {"train": train}
-    if not Path(data).is_file():
-        for name in ("validation", "test"):
-            found[name] = read_labelled(data, splits[name], **columns, names=train.names)
-    elif files["validation"] is not None:
-        for name, file in files.items():
+    if not Path(arguments.data).is_file():
+        for name, split in (("validation", arguments.eval_split), ("test", arguments.test_split)):
+            found[name] = read_labelled(arguments.data, split, **columns, names=train.names)
+    elif arguments.eval_data is not None:
+        for name, file in (("validation", arguments.eval_data), ("test", arguments.test_data)):
             if file is not None:
                 found[name] = read_labelled(file, **columns, names=train.names)
     else:
@@ -42,7 +52,7 @@ def load_splits(
         unique = train.select(kept)
         rows = split_rows(unique.texts, unique.labels, fractions, seed)
         found = {name: unique.select(members) for name, members in rows.items()}
-        check_classes(found["train"], f"the training split of {data}")
+        check_classes(found["train"], f"the training split of {arguments.data}")
         print("Left out: " + ", ".join(f"{reason}: {count:,}" for reason, count in removed.items()))
     for name in ("validation", "test"):
         if name in found and not len(found[name]):

@@ -11,6 +11,7 @@ from accelerate.utils import set_seed
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from ..adapters import load_base
+from ..arguments import option
 from ..data.chat import PLAIN_TEMPLATE
 from ..data.corpus import tokenize_corpus
 from ..data.packing import PackedRows
@@ -18,7 +19,7 @@ from ..hub.intermediates import Intermediate, base_inputs
 from ..hub.model_directory import save_model
 from ..modeling_scratchgpt import ScratchGPTForCausalLM, ScratchGPTPreTrainedModel
 from ..tokenization_scratchgpt import CHAT_TEMPLATE, END_OF_TURN, PAD, ROLES
-from .arguments import LanguageModelArguments, TrainingArguments
+from .arguments import MAX_LEARNING_RATE, LanguageModelArguments, TrainingArguments
 from .loop import build_accelerator, train
 from .tasks.language_modelling import LanguageModelling
 
@@ -118,61 +119,75 @@ NOT_OF_THE_RESULT = (
 """Arguments on which the trained weights do not depend."""
 
 
-def language_model_settings(
-    arguments: TrainingArguments, steps: int, learning_rate: float, batch_size: int
-) -> LanguageModelArguments:
-    """Those of `arguments` for a stage of `steps` steps before, in a directory of its own."""
-    common = {field.name: vars(arguments)[field.name] for field in fields(TrainingArguments)}
-    changed = {
-        "output_dir": str(Path(arguments.output_dir) / "language_model"),
-        "resume_from_checkpoint": None if arguments.resume_from_checkpoint is None else "true",
-        **dict.fromkeys(("max_steps", "eval_steps", "save_steps"), steps),
-        "learning_rate": learning_rate,
-        "per_device_train_batch_size": batch_size,
-        "gradient_accumulation_steps": 1,
-        "ema_decay": None,
-        "early_stopping_patience": None,
-    }
-    return LanguageModelArguments(**{**common, **changed})
-
-
 @dataclass
-class ContinuedPretraining:
-    """Language modelling on more text, in one process, before tuning.
+class StagedArguments(TrainingArguments):
+    """Training with a stage of language modelling before it. Recipes inherit this."""
+
+    lm_steps: int = option(0, "Steps of language modelling on lm_data before tuning.", at_least=0)
+    lm_data: str | None = option(None, 'Data set of schema {"text"} with the splits train and validation.')
+    lm_learning_rate: float = option(1e-3, "Peak learning rate of that.", above=0, at_most=MAX_LEARNING_RATE)
+    lm_batch_size: int = option(16, "Rows of it in a step.", at_least=1)
+    cache_dir: str = option("runs/cache", "Where tokenised corpora are kept.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lm_steps and self.lm_data is None:
+            raise ValueError("lm_steps needs --lm_data: the text to read")
+
+    def of_the_stage(self) -> LanguageModelArguments:
+        """Those of the stage, which has a directory of its own and is trained from beginning to end."""
+        common = {field.name: vars(self)[field.name] for field in fields(TrainingArguments)}
+        changed = {
+            "output_dir": str(Path(self.output_dir) / "language_model"),
+            "resume_from_checkpoint": None if self.resume_from_checkpoint is None else "true",
+            **dict.fromkeys(("max_steps", "eval_steps", "save_steps"), self.lm_steps),
+            "learning_rate": self.lm_learning_rate,
+            "per_device_train_batch_size": self.lm_batch_size,
+            "gradient_accumulation_steps": 1,
+            "ema_decay": None,
+            "early_stopping_patience": None,
+        }
+        return LanguageModelArguments(**{**common, **changed})
+
+
+def continue_pretraining(
+    base: str,
+    arguments: StagedArguments,
+    tokenizer: PreTrainedTokenizerBase,
+    accelerator: Accelerator,
+    **model_options: Any,
+) -> str | None:
+    """Language modelling on `lm_data`, in one process, in `output_dir/language_model`.
+
+    What is there already is used again if it was made from the same base, text and arguments.
 
     Args:
         base: directory or Hub name.
-        data: data set of schema {"text"} with the splits train and validation.
-        settings: `output_dir` is where the run goes; it is used again only if nothing that it depends on has changed.
         model_options: `from_scratch` and fields of the configuration, as for `base_model`.
+
+    Returns:
+        The directory of the result; None where a signal ended it (its state is saved).
+
+    Raises:
+        ValueError: for several processes, and as `train`.
     """
-
-    base: str
-    data: str
-    settings: LanguageModelArguments
-    cache_dir: str
-    model_options: dict[str, Any]
-
-    def run(self, tokenizer: PreTrainedTokenizerBase, accelerator: Accelerator) -> str | None:
-        """The directory of the result; None where a signal ended it (its state is saved).
-
-        Raises:
-            ValueError: for several processes, and as `train`.
-        """
-        if accelerator.num_processes > 1:
-            raise ValueError("lm_steps is for one process: with several, run recipes/pretrain.py first")
-        settings, directory = self.settings, Path(self.settings.output_dir)
-        corpora = [tokenize_corpus(self.data, self.base, self.cache_dir, split) for split in ("train", "validation")]
-        counts = {name: value for name, value in asdict(settings).items() if name not in NOT_OF_THE_RESULT}
-        inputs = {**base_inputs(self.base), "text": [corpus.fingerprint for corpus in corpora], **counts}
-        stage = Intermediate(directory, directory / "final", {**inputs, **self.model_options})
-        if stage.begin(accelerator.print):
-            return str(stage.model)
-        model = base_model(ScratchGPTForCausalLM, self.base, settings.seed, **self.model_options)
+    if accelerator.num_processes > 1:
+        raise ValueError("lm_steps is for one process: with several, run recipes/pretrain.py first")
+    assert arguments.lm_data is not None
+    settings = arguments.of_the_stage()
+    directory = Path(settings.output_dir)
+    train_text, eval_text = (
+        tokenize_corpus(arguments.lm_data, base, arguments.cache_dir, split) for split in ("train", "validation")
+    )
+    counts = {name: value for name, value in asdict(settings).items() if name not in NOT_OF_THE_RESULT}
+    inputs = {**base_inputs(base), "text": [train_text.fingerprint, eval_text.fingerprint], **counts, **model_options}
+    stage = Intermediate(directory, directory / "final", inputs)
+    if not stage.begin(accelerator.print):
+        model = base_model(ScratchGPTForCausalLM, base, settings.seed, **model_options)
         length = model.config.max_position_embeddings
-        train_rows, eval_rows = (PackedRows(corpus, length, mask_documents=True) for corpus in corpora)
+        train_rows, eval_rows = (PackedRows(text, length, mask_documents=True) for text in (train_text, eval_text))
         task = LanguageModelling(train_rows, eval_rows, tokenizer, settings)
-        if not train(task, model, tokenizer, settings, build_accelerator(settings), corpora[0].fingerprint):
+        if not train(task, model, tokenizer, settings, build_accelerator(settings), train_text.fingerprint):
             return None
         stage.finish()
-        return str(stage.model)
+    return str(stage.model)
