@@ -25,7 +25,7 @@ from scratchgpt.hub.fingerprints import (
     weights_fingerprint,
     write_base_reference,
 )
-from scratchgpt.hub.model_directory import load_weights, save_model
+from scratchgpt.hub.model_directory import count_parameters, load_weights, save_model
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
 TEXT = "What is the sum of two and two? The sum is four."
@@ -188,6 +188,7 @@ def test_qlora(tokenizer, tmp_path: Path) -> None:
     assert len(packed) == 2 * 7
     assert all(m.weight.quant_state.quant_type == "nf4" and m.weight.quant_state.nested for m in packed)
     assert base.get_memory_footprint() < full.get_memory_footprint()
+    assert count_parameters(base) == count_parameters(full) == sum(p.numel() for p in full.parameters())  # not bytes
     before = [m.weight.data.clone() for m in packed]
     model = add_adapter(base, AdapterArguments(tuning="qlora"), [tokenizer.convert_tokens_to_ids("<|end|>")])
     assert "parameters are trained" in describe_parameters(model)
