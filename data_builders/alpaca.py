@@ -10,7 +10,6 @@ the same split. Splits follow from a hash of the instruction: the same in every 
 4.0, for research only.
 """
 
-
 from scratchgpt.arguments import parse_arguments, run_recipe
 from scratchgpt.data.builder import Built, check_arguments, finish
 from scratchgpt.data.chat_builder import ChatBuilderArguments, build_chats, describe_counts

@@ -32,8 +32,12 @@ from scratchgpt.hub.fingerprints import (
     weights_fingerprint,
     write_base_reference,
 )
+<<<<<<< HEAD
 from scratchgpt.hub.model_directory import load_weights, save_model
 from scratchgpt.hub.seals import MANIFEST
+=======
+from scratchgpt.hub.model_directory import count_parameters, load_weights, save_model
+>>>>>>> run
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
 TEXT = "What is the sum of two and two? The sum is four."
@@ -324,6 +328,7 @@ def test_qlora(tokenizer, tmp_path: Path) -> None:
     assert len(packed) == 2 * 7
     assert all(m.weight.quant_state.quant_type == "nf4" and m.weight.quant_state.nested for m in packed)
     assert base.get_memory_footprint() < full.get_memory_footprint()
+    assert count_parameters(base) == count_parameters(full) == sum(p.numel() for p in full.parameters())  # not bytes
     before = [m.weight.data.clone() for m in packed]
     model = add_adapter(base, AdapterArguments(tuning="qlora"), [tokenizer.convert_tokens_to_ids("<|end|>")])
     # Two weights in a byte are two parameters: with the adapter there are as many as in full precision.
