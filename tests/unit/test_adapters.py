@@ -32,12 +32,8 @@ from scratchgpt.hub.fingerprints import (
     weights_fingerprint,
     write_base_reference,
 )
-<<<<<<< HEAD
-from scratchgpt.hub.model_directory import load_weights, save_model
-from scratchgpt.hub.seals import MANIFEST
-=======
 from scratchgpt.hub.model_directory import count_parameters, load_weights, save_model
->>>>>>> run
+from scratchgpt.hub.seals import MANIFEST
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
 TEXT = "What is the sum of two and two? The sum is four."

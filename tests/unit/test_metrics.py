@@ -1,5 +1,5 @@
-"""metrics.py: FLOPs against a sum by hand and torch's own counter; memory against the kernel's record; the history of a
-run survives kills and full disks, and trackers get numbers."""
+"""metrics.py: FLOPs against a sum by hand and torch's own counter; memory against the kernel's record; the history of
+a run survives kills and full disks, and trackers get numbers."""
 
 import json
 import resource
