@@ -1,5 +1,7 @@
 """Pretrain a language model from scratch, or continue with one, on any text.
 
+    python recipes/pretrain.py --data my.txt --output_dir runs/mine             # what it trains in 10 minutes
+    python recipes/pretrain.py --data my_texts --output_dir runs/mine --minutes 60
     python recipes/pretrain.py recipes/configs/pretrain/demo.yaml
     python recipes/pretrain.py recipes/configs/pretrain/gpt2_16m.yaml --data corpus/text --tokenizer runs/tokenizer
     python recipes/pretrain.py my.yaml --data HuggingFaceFW/fineweb-edu --streaming true --eval_data my_eval.txt
@@ -7,42 +9,76 @@
     python recipes/pretrain.py my.yaml --resume_from_checkpoint true            # after an interruption
     python recipes/pretrain.py my.yaml --model_name_or_path runs/base/final     # continue with a model
 
-`--data` is a data set of schema {"text"} with the splits train and validation, or files (see `scratchgpt.data.text`;
-then give `--eval_data`). The output directory holds checkpoints (each a model that `AutoModelForCausalLM` loads),
-`arguments.yaml` (given to the recipe, it reproduces the run), `metrics.jsonl`, `results.json`, plots, and the model in
-`final/`. Exit codes: 0 finished, 2 something given cannot be used, 75 interrupted by a signal and saved
-(`--resume_from_checkpoint true` continues), 1 any other error.
+`--data` is a data set of schema {"text"} with the splits train and validation, or files (see `scratchgpt.data.text`).
+What is not given is chosen, and said: without validation text, the end of a text or some of several documents are held
+out (`scratchgpt.data.held_out`); without a tokenizer, one is trained; without a size and a number of steps, they are
+what this machine trains in `--minutes`, from the measured speed (`scratchgpt.training.plan`).
+
+The output directory holds checkpoints (each a model that `AutoModelForCausalLM` loads), `arguments.yaml` (given to the
+recipe, it reproduces the run), `metrics.jsonl`, `results.json`, plots, and the model in `final/`. Exit codes: 0
+finished, 2 something given cannot be used, 75 interrupted by a signal and saved (`--resume_from_checkpoint true`
+continues), 1 any other error.
 """
 
+import json
 import sys
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+import torch
+import yaml
+from accelerate import Accelerator
 from accelerate.utils import set_seed
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratchgpt.adapters import load_base
 from scratchgpt.arguments import option, parse_arguments, required, run_recipe
 from scratchgpt.data.corpus import tokenize_corpus
-from scratchgpt.data.packing import PackedRows
-from scratchgpt.data.pretraining_rows import find_tokenizer, training_rows
+from scratchgpt.data.held_out import has_split, write_splits
+from scratchgpt.data.packing import PackedRows, SlidingWindows
+from scratchgpt.data.pretraining_rows import find_tokenizer, train_tokenizer, training_rows
+from scratchgpt.evaluation.baselines import unigram_bits_per_byte
+from scratchgpt.evaluation.language_modelling import token_byte_counts
+from scratchgpt.hub.model_directory import count_parameters
 from scratchgpt.training.arguments import LanguageModelArguments
 from scratchgpt.training.bases import base_config
 from scratchgpt.training.guards import EXIT_INTERRUPTED
-from scratchgpt.training.loop import build_accelerator, train
+from scratchgpt.training.loop import build_accelerator, measure, train
+from scratchgpt.training.metrics import peak_memory_mb
+from scratchgpt.training.plan import Measured, vocabulary_size
+from scratchgpt.training.planning import Planner
+from scratchgpt.training.step import schedule
 from scratchgpt.training.tasks.language_modelling import LanguageModelling
 
 SHAPE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size")
+
+SIZE = (*SHAPE[:-1], "preset", "model_name_or_path", "max_steps")
+"""Options of which one is enough: then there is no plan, and what is not given has its fixed default."""
+
+MINUTES = 10.0
 
 
 @dataclass
 class PretrainArguments(LanguageModelArguments):
     data: str = required('Data set of schema {"text"}: Hub name, folder or file.')
-    eval_data: str | None = option(None, "Text to validate on, where data has no validation split.")
+    eval_data: str | None = option(
+        None, "Text to validate on; default: the validation split of data, or a part of data that is held out."
+    )
+    minutes: float | None = option(
+        None,
+        "Without a size and max_steps: choose what this machine trains in about so many minutes; default: 10.",
+        above=0,
+        at_most=100_000,
+    )
     train_split: str = option("train", "Split of data to train on.")
     eval_split: str = option("validation", "Split to validate on (of eval_data, if given).")
     column: str = option("text", "Column that holds the text.")
-    tokenizer: str = required("Directory or Hub name of the tokenizer.")
+    tokenizer: str | None = option(
+        None, "Directory or Hub name of the tokenizer; default: that of model_name_or_path, or one trained on data."
+    )
     cache_dir: str = option("runs/cache", "Where tokenised corpora are kept.")
     streaming: bool = option(False, "Tokenise data while training, in its order: for what does not fit on the disk.")
     mask_documents: bool = option(False, "Attention does not cross from one document to the next within a row.")
@@ -75,6 +111,8 @@ class PretrainArguments(LanguageModelArguments):
         super().__post_init__()
         if self.streaming and self.stride is not None:
             raise ValueError("--stride is for rows of a tokenised corpus, which --streaming true does not make")
+        if self.streaming and self.tokenizer is None and self.model_name_or_path is None:
+            raise ValueError("--streaming true reads the text once: give --tokenizer")
 
     def given(self, *names: str) -> dict[str, int | float]:
         """Those of the options that were given."""
@@ -110,27 +148,160 @@ def model_config(arguments: PretrainArguments, tokenizer) -> ScratchGPTConfig:
     return config
 
 
+def options_given(argv: list[str]) -> set[str]:
+    """Names of the options in the YAML file and on the command line, other than null."""
+    names = {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
+    if argv and not argv[0].startswith("-"):
+        values = yaml.safe_load(Path(argv[0]).read_text(encoding="utf-8"))
+        names |= {name for name, value in values.items() if value is not None}
+    return names
+
+
+def with_texts(arguments: PretrainArguments, say: Callable[[str], object]) -> PretrainArguments:
+    """With a validation text and a tokenizer; what was not given is made in the output directory."""
+    output_dir = Path(arguments.output_dir)
+    if arguments.eval_data is None and not has_split(arguments.data, arguments.eval_split):
+        if arguments.streaming:
+            raise ValueError(
+                f"{arguments.data} has no split {arguments.eval_split}: --streaming true needs --eval_data"
+            )
+        data = output_dir / "data"
+        write_splits(arguments.data, arguments.train_split, arguments.column, data, say)
+        arguments = replace(arguments, data=str(data), train_split="train", eval_split="validation", column="text")
+    if arguments.tokenizer is None and arguments.model_name_or_path is not None:
+        arguments = replace(arguments, tokenizer=arguments.model_name_or_path)
+    elif arguments.tokenizer is None:
+        directory, most = output_dir / "tokenizer", arguments.vocab_size or sys.maxsize
+        train_tokenizer(
+            arguments.data, arguments.train_split, arguments.column, directory,
+            lambda size: min(vocabulary_size(size), most), say,
+        )  # fmt: skip
+        arguments = replace(arguments, tokenizer=str(directory))
+    return arguments
+
+
+@dataclass
+class Prepared:
+    """What a run is made of, for the arguments as they now are."""
+
+    config: ScratchGPTConfig
+    tokenizer: PreTrainedTokenizerBase
+    task: LanguageModelling
+    fingerprint: str
+
+    def model(self, arguments: PretrainArguments) -> ScratchGPTForCausalLM:
+        set_seed(arguments.seed)
+        name = arguments.model_name_or_path
+        return ScratchGPTForCausalLM(self.config) if name is None else load_base(name, config=self.config)
+
+
+def prepare(arguments: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> Prepared:
+    assert arguments.tokenizer is not None
+    file = find_tokenizer(arguments.tokenizer)
+    config = model_config(arguments, tokenizer)
+    length = arguments.context_length or config.max_position_embeddings
+    train_rows, fingerprint = training_rows(
+        arguments.data, arguments.train_split, arguments.column, file, arguments.cache_dir, length,
+        stride=arguments.stride, mask_documents=arguments.mask_documents, streaming=arguments.streaming,
+    )  # fmt: skip
+    source = arguments.eval_data or arguments.data
+    corpus = tokenize_corpus(source, file, arguments.cache_dir, arguments.eval_split, arguments.column)
+    eval_rows = PackedRows(corpus, length, arguments.mask_documents)
+    return Prepared(config, tokenizer, LanguageModelling(train_rows, eval_rows, tokenizer, arguments), fingerprint)
+
+
+def planned(
+    arguments: PretrainArguments, given: set[str], tokenizer: PreTrainedTokenizerBase, accelerator: Accelerator
+) -> tuple[PretrainArguments, dict[str, float]]:
+    """With the size and the number of steps for this machine, this text and `--minutes`; and what is predicted."""
+
+    def measured(tried: PretrainArguments) -> Measured:
+        prepared = prepare(tried, tokenizer)
+        return measure(prepared.task, prepared.model(tried), tokenizer, tried, accelerator)
+
+    file = find_tokenizer(str(arguments.tokenizer))
+    train_corpus, eval_corpus = (
+        tokenize_corpus(source, file, arguments.cache_dir, split, arguments.column)
+        for source, split in (
+            (arguments.data, arguments.train_split),
+            (arguments.eval_data or arguments.data, arguments.eval_split),
+        )
+    )
+    say = accelerator.print
+    planner = Planner(arguments, given, train_corpus, eval_corpus, len(tokenizer), measured, say)
+    chosen, predicted = planner.plan(arguments.minutes or MINUTES)
+    say_plan(chosen, prepare(chosen, tokenizer), train_corpus.num_tokens, predicted, say)
+    return chosen, predicted
+
+
+def say_plan(
+    arguments: PretrainArguments, prepared: Prepared, num_tokens: int, predicted: dict[str, float], say: Callable
+) -> None:
+    with torch.device("meta"):
+        num_parameters = count_parameters(ScratchGPTForCausalLM(prepared.config))
+    rows = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+    assert arguments.context_length is not None
+    read = rows * arguments.context_length * arguments.max_steps
+    config = prepared.config
+    say(
+        f"Plan: {num_parameters / 1e6:,.1f} million parameters ({config.num_hidden_layers} layers, "
+        f"{config.hidden_size} wide, {arguments.context_length} tokens of context, vocabulary {config.vocab_size:,}); "
+        f"{num_tokens:,} tokens of text, read {read / num_tokens:.1f} times in {arguments.max_steps:,} steps; about "
+        f"{predicted['seconds'] / 60:.1f} minutes and {predicted['memory_mb'] / 1000:.1f} GB of memory.\n"
+        "Other choices: --minutes 30, or any option of your own (--hidden_size, --num_hidden_layers, --max_steps, …), "
+        "which then wins."
+    )
+
+
+def say_end(arguments: PretrainArguments, prepared: Prepared, say: Callable[[str], object]) -> None:
+    """How good the model is beside token frequencies, where it is, and what comes next."""
+    output_dir, rows = Path(arguments.output_dir), prepared.task.train_rows
+    final = output_dir / "final"
+    if isinstance(rows, SlidingWindows) and isinstance(prepared.task.eval_rows, PackedRows):
+        measured = json.loads((output_dir / "results.json").read_text(encoding="utf-8"))["final"]["bits_per_byte"]
+        counts = token_byte_counts(prepared.tokenizer, prepared.config.vocab_size).numpy()
+        baseline = unigram_bits_per_byte(rows.corpus, prepared.task.eval_rows.corpus, counts)
+        say(
+            f"Validation: {measured:.3f} bits per byte; token frequencies alone: {baseline:.3f}"
+            + ("." if measured < baseline else ": the model has not learned more than those. Train it for longer.")
+        )
+    say(
+        f"The model: {final}. Its curves: {output_dir / 'loss.png'}. Let it continue a text:\n"
+        f'    python -c "import scratchgpt; from transformers import pipeline; '
+        f"print(pipeline('text-generation', '{final}')('The', max_new_tokens=60)[0]['generated_text'])\"\n"
+        f"Make a chat model or a classifier of it: python recipes/finetune_instruct.py --help, or "
+        f"finetune_classifier.py, with --model_name_or_path {final}"
+    )
+
+
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(PretrainArguments, argv)
+    given = options_given(sys.argv[1:] if argv is None else argv)
+    sized = sorted(given & set(SIZE)) or (["streaming"] if arguments.streaming else [])
+    if sized and arguments.minutes is not None:
+        raise ValueError(f"--minutes chooses the size and the steps: leave it out, or {sized[0]}")
+    if sized:
+        schedule(arguments)  # what is wrong with it is said before the work
     accelerator = build_accelerator(arguments)
+    if not sized and accelerator.num_processes > 1:
+        raise ValueError("a plan is made on one process: give max_steps, and a size (--preset, --hidden_size, …)")
     with accelerator.main_process_first():  # one process downloads and tokenises, the others find it done
-        file = find_tokenizer(arguments.tokenizer)
+        arguments = with_texts(arguments, accelerator.print)
+        find_tokenizer(str(arguments.tokenizer))
         tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
-        config = model_config(arguments, tokenizer)
-        length = arguments.context_length or config.max_position_embeddings
-        train_rows, fingerprint = training_rows(
-            arguments.data, arguments.train_split, arguments.column, file, arguments.cache_dir, length,
-            stride=arguments.stride, mask_documents=arguments.mask_documents, streaming=arguments.streaming,
-        )  # fmt: skip
-        source = arguments.eval_data or arguments.data
-        corpus = tokenize_corpus(source, file, arguments.cache_dir, arguments.eval_split, arguments.column)
-        eval_rows = PackedRows(corpus, length, arguments.mask_documents)
-    set_seed(arguments.seed)
-    name = arguments.model_name_or_path
-    model = ScratchGPTForCausalLM(config) if name is None else load_base(name, config=config)
-    task = LanguageModelling(train_rows, eval_rows, tokenizer, arguments)
-    if not train(task, model, tokenizer, arguments, accelerator, fingerprint):
+        predicted: dict[str, float] = {}
+        if not sized:
+            arguments, predicted = planned(arguments, given, tokenizer, accelerator)
+        prepared = prepare(arguments, tokenizer)
+    model, started = prepared.model(arguments), time.perf_counter()
+    if not train(prepared.task, model, tokenizer, arguments, accelerator, prepared.fingerprint):
         sys.exit(EXIT_INTERRUPTED)
+    if accelerator.is_main_process:
+        took, memory = time.perf_counter() - started, peak_memory_mb(accelerator.device)
+        planned_time = f" (planned: {predicted['seconds'] / 60:.1f})" if predicted else ""
+        planned_memory = f" (planned: {predicted['memory_mb'] / 1000:.2f})" if predicted else ""
+        print(f"It took {took / 60:.1f} minutes{planned_time} and {memory / 1000:.2f} GB of memory{planned_memory}.")
+        say_end(arguments, prepared, accelerator.print)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def write_splits(source: str, split: str, column: str, directory: Path, say: Cal
         features = datasets.Features({"text": datasets.Value("string")})
         options = {"source": source, "split": split, "column": column, "held_out": held_out}
         datasets.disable_progress_bars()  # four of them, for what takes seconds
-        parts = {
+        parts: dict[Any, Any] = {
             name: datasets.Dataset.from_generator(
                 split_texts,
                 features=features,
@@ -147,7 +147,7 @@ def write_splits(source: str, split: str, column: str, directory: Path, say: Cal
         for name, data in parts.items():
             if not isinstance(data, datasets.Dataset) or not len(data):
                 raise ValueError(f"there is too little text for the split {name}: give more, or --eval_data")
-        datasets.DatasetDict(parts).save_to_disk(folder)
+        datasets.DatasetDict({**parts}).save_to_disk(folder)
         datasets.enable_progress_bars()
         characters = {name: sum(len(text) for text in data["text"]) for name, data in parts.items()}
         return {"held_out": held_out.describe(len(sizes)), "characters": characters}
