@@ -48,7 +48,7 @@ from scratchgpt.training.bases import base_config
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, measure, train
 from scratchgpt.training.metrics import peak_memory_mb
-from scratchgpt.training.plan import Measured, vocabulary_size
+from scratchgpt.training.plan import Measured, in_words, vocabulary_size
 from scratchgpt.training.planning import Planner
 from scratchgpt.training.step import schedule
 from scratchgpt.training.tasks.language_modelling import LanguageModelling
@@ -247,7 +247,7 @@ def say_plan(
         f"Plan: {num_parameters / 1e6:,.1f} million parameters ({config.num_hidden_layers} layers, "
         f"{config.hidden_size} wide, {arguments.context_length} tokens of context, vocabulary {config.vocab_size:,}); "
         f"{num_tokens:,} tokens of text, read {read / num_tokens:.1f} times in {arguments.max_steps:,} steps; about "
-        f"{predicted['seconds'] / 60:.1f} minutes and {predicted['memory_mb'] / 1000:.1f} GB of memory.\n"
+        f"{in_words(predicted['seconds'])} and {predicted['memory_mb'] / 1000:.1f} GB of memory.\n"
         "Other choices: --minutes 30, or any option of your own (--hidden_size, --num_hidden_layers, --max_steps, …), "
         "which then wins."
     )
@@ -298,9 +298,9 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(EXIT_INTERRUPTED)
     if accelerator.is_main_process:
         took, memory = time.perf_counter() - started, peak_memory_mb(accelerator.device)
-        planned_time = f" (planned: {predicted['seconds'] / 60:.1f})" if predicted else ""
+        planned_time = f" (planned: {in_words(predicted['seconds'])})" if predicted else ""
         planned_memory = f" (planned: {predicted['memory_mb'] / 1000:.2f})" if predicted else ""
-        print(f"It took {took / 60:.1f} minutes{planned_time} and {memory / 1000:.2f} GB of memory{planned_memory}.")
+        print(f"It took {in_words(took)}{planned_time} and {memory / 1000:.2f} GB of memory{planned_memory}.")
         say_end(arguments, prepared, accelerator.print)
 
 

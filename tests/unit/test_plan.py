@@ -16,6 +16,7 @@ from scratchgpt.training.plan import (
     choose_schedule,
     choose_size,
     flops_per_token,
+    in_words,
     make_size,
     shortened,
     vocabulary_size,
@@ -104,3 +105,10 @@ def test_steps_are_shortened_together_and_never_lengthened() -> None:
     assert shortened(400, 20, 250, 0.5, 1000) == [400, 20, 250]
     assert shortened(400, 20, 250, 2.0, 400) == [200, 10, 125]
     assert shortened(400, 0, 250, 1e6, 1) == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(9.4, "9 seconds"), (95, "1.6 minutes"), (600, "10.0 minutes"), (7200, "2.0 hours")]
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words

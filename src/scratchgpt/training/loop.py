@@ -225,7 +225,7 @@ class _Run:
         first = progress.step
         if arguments.compile and not self._is_done():
             metrics.say(
-                f"compiling the step, about {self._compile_seconds():.0f} s, before the first one "
+                f"compiling the step: about {self._compile_seconds():.0f} s, a few where it was compiled before "
                 "(--compile false does without, and is slower) …"
             )
         while not self._is_done():
@@ -305,7 +305,7 @@ class _Run:
         return {**values, "samples": samples} if samples else values
 
     def _compile_seconds(self) -> float:
-        """Roughly: on two cores measured 12 s and 3 s a layer, and less where it was compiled before."""
+        """Roughly: on two cores measured 12 s and 3 s a layer."""
         config = self.accelerator.unwrap_model(self.state.model, keep_torch_compile=False).config
         return 12 + 3 * config.num_hidden_layers
 

@@ -8,13 +8,16 @@ The arithmetic:
     tokens read     = the smaller of affordable and MAX_PASSES · tokens of the text
 
 The size is the largest on the ladder `SIZES` that still reads TOKENS_PER_PARAMETER tokens for each parameter of its
-body. Compute-optimal training reads 20 (Hoffmann et al. 2022); in a run of minutes a little depth is worth more.
+body. Compute-optimal training reads 20 (Hoffmann et al. 2022), which leaves little of a model for a run of minutes. In
+a minute on one core, a body that read 14 tokens a parameter reached 2.27 bits per byte of Shakespeare, one that read
+0.6 only 2.53.
+
 Reading a text up to 4 times is nearly as good as new text, and after some 16 times little is left to learn from it
 (Muennighoff et al. 2023).
 
 Then a few real steps of that model are timed (`loop.measure`), and the steps follow from them:
 
-    seconds = start + steps · step + EVALUATIONS · (tokens evaluated · seconds per token + checkpoint) + end
+    seconds = first + steps · step + EVALUATIONS · (tokens evaluated · seconds per token + checkpoint) + end
 
 Everything here is a pure function of what was measured.
 """
@@ -32,13 +35,19 @@ STEPS = 500
 """The batch grows with the number of tokens so that there are about this many steps, or more."""
 
 FEWEST_STEPS = 10
-END_SECONDS = 3.0
+COMPILED_AGAIN = 0.2
+"""What the first step takes when the measuring has compiled the same one: torch finds most of it in its cache."""
+
+MEMORY_GROWTH = 1.1
+"""What the run holds at most, beside the measuring: the allocator keeps some of what that used."""
+
+END_SECONDS = 1.0
 """For the plots and the results, beside the last checkpoint."""
 
 REFERENCE = (128, 4)
 """Width and layers of the model that is measured first: large enough to show what the machine can do."""
 
-COMPILED_GAIN = 1.5
+COMPILED_GAIN = 2.0
 """How much faster a compiled step is; only the size follows from it, the steps from what is measured."""
 
 WORTH_COMPILING = 60.0
@@ -145,7 +154,8 @@ def choose_schedule(
         num_tokens, num_eval_tokens: of the training and the validation text.
     """
     most = max(1, math.ceil(MAX_PASSES * num_tokens / tokens_per_step))
-    fixed = measured.first_step_seconds + (EVALUATIONS + 1) * measured.save_seconds + END_SECONDS
+    first = COMPILED_AGAIN * measured.first_step_seconds
+    fixed = first + (EVALUATIONS + 1) * measured.save_seconds + END_SECONDS
     evaluating = EVALUATIONS * EVALUATED * tokens_per_step * measured.eval_seconds_per_token
     steps = int((seconds - fixed) / (measured.step_seconds + evaluating))
     steps = min(most, max(steps, FEWEST_STEPS))
@@ -153,7 +163,7 @@ def choose_schedule(
     eval_steps = math.ceil(steps / EVALUATIONS)
     evaluations = math.ceil(steps / eval_steps)
     total = (
-        measured.first_step_seconds
+        first
         + (steps - 1) * measured.step_seconds
         + evaluations * (evaluated * measured.eval_seconds_per_token + measured.save_seconds)
         + measured.save_seconds
@@ -161,6 +171,13 @@ def choose_schedule(
     )
     eval_tokens = evaluated if evaluated < num_eval_tokens else None
     return Schedule(steps, min(steps - 1, max(1, steps // 20)), max(1, steps // 2), eval_steps, eval_tokens, total)
+
+
+def in_words(seconds: float) -> str:
+    """`85 seconds`, `9.6 minutes`, `3.2 hours`."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def shortened(max_steps: int, warmup_steps: int, decay_steps: int, step_seconds: float, seconds: float) -> list[int]:

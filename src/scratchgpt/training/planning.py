@@ -15,6 +15,7 @@ from ..hub.staging import replaced_file
 from .plan import (
     COMPILED_GAIN,
     MAX_PASSES,
+    MEMORY_GROWTH,
     REFERENCE,
     WORTH_COMPILING,
     Measured,
@@ -73,7 +74,7 @@ class Planner:
         values, measured, schedule = self._choose(60 * minutes)
         steps = {name: value for name, value in asdict(schedule).items() if name != "seconds"}
         values |= {**steps, "save_steps": schedule.eval_steps, "logging_steps": max(1, schedule.max_steps // 50)}
-        predicted = {"seconds": schedule.seconds, "memory_mb": measured.memory_mb}
+        predicted = {"seconds": schedule.seconds, "memory_mb": MEMORY_GROWTH * measured.memory_mb}
         content = {"inputs": inputs, "values": values, "measured": asdict(measured), "predicted": predicted}
         with replaced_file(file) as new:
             new.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
