@@ -178,7 +178,7 @@ def test_bad_input_is_refused_before_anything_is_written(workplace: Path, tmp_pa
         ({"context_length": 8}, "has an answer that ends within"),
         ({"model_name_or_path": workplace / "nowhere"}, "no model directory here"),
         ({"model_name_or_path": ""}, "--model_name_or_path is missing"),
-        ({"lora_targets": "c_attn"}, "Target modules"),
+        ({"lora_targets": "c_attn"}, "no layer is called .c_attn.; give "),
         ({"eval_split": "test"}, "no split 'test'"),
     ):
         with pytest.raises(ValueError, match=complaint):
