@@ -74,6 +74,7 @@ class Assembler:
     def __init__(self, options: Options, counts: Counter[str], removed: Removed, size: float) -> None:
         self.options, self.counts, self.removed, self.size = options, counts, removed, size
         self.sections = [Section("", 0)]
+        self.captions: list[str] = []
         self.open: str | None = None
         """The paragraph that may go on in the next block."""
         self.open_full = False
@@ -92,6 +93,8 @@ class Assembler:
             else:
                 self.removed.add("references" if self.in_references else "table of contents", *block.lines)
             return
+        if block.kind == "caption":
+            self.captions.append(self._text(block.lines))
         kept_as_text = {"caption": self.options.keep_captions, "footnote": self.options.keep_footnotes}
         if kept_as_text.get(block.kind):
             self.sections[-1].paragraphs.append(self._text(block.lines))
@@ -273,6 +276,16 @@ def finish_sections(sections: list[Section], options: Options, removed: Removed)
         if section.paragraphs or (section.heading and (has_parts or not NAMES_HEADING.search(section.heading))):
             kept_sections.append(section)
     return kept_sections
+
+
+def to_text(document: Document) -> str:
+    """Title, headings (as Markdown's, by level) and paragraphs, an empty line between."""
+    parts = [f"# {document.title}"] if document.title else []
+    for section in document.sections:
+        if section.heading:
+            parts.append(f"{'#' * min(6, section.level + 1)} {section.heading}")
+        parts += section.paragraphs
+    return "\n\n".join(parts) + "\n"
 
 
 def sentence_ended(text: str) -> bool:

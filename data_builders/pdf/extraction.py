@@ -6,7 +6,7 @@ Each step says what it removes (`layout.Removed`). No step looks at more than pl
 cut in two, the words of the document itself.
 """
 
-import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,17 @@ def read_page(raw: Any, number: int, removed: Removed) -> Page:
     return page
 
 
-def extract(file: Path, options: Options) -> tuple[Document, Removed, int]:
-    """The document in `file`, what was left out of it, and the characters of its plain text.
+@dataclass
+class Extracted:
+    document: Document
+    captions: list[str]
+    removed: Removed
+    raw: str
+    """The plain text, before anything was removed."""
+
+
+def extract(file: Path, options: Options) -> Extracted:
+    """The document in `file`, and what was left out of it.
 
     Raises:
         RuntimeError: by pymupdf, for what it cannot read.
@@ -67,8 +76,9 @@ def extract(file: Path, options: Options) -> tuple[Document, Removed, int]:
     removed = Removed()
     with pymupdf.open(file) as pdf:
         pages = [read_page(pdf[number], number, removed) for number in range(len(pdf))]
-    raw_characters = sum(len(piece.text) for page in pages for piece in page.pieces)
-    raw_characters += sum(removed.characters().values())
+    raw = "\n".join(
+        [piece.text for page in pages for piece in page.pieces] + [text for each in removed.texts.values() for text in each]
+    )
     drop_margins(pages, options.header_threshold, removed)
     size, leading = body_style(pages)
     left, right = text_area(pages, size)
@@ -90,14 +100,4 @@ def extract(file: Path, options: Options) -> tuple[Document, Removed, int]:
     assembler.flush()
     sections = finish_sections(assembler.sections, options, removed)
     name = mend_spaces(MARK.sub("", " ".join(line.text for line in title)))
-    return Document(re.sub(r"\s+", " ", name), sections), removed, raw_characters
-
-
-def to_text(document: Document) -> str:
-    """Title, headings (as Markdown's, by level) and paragraphs, an empty line between."""
-    parts = [f"# {document.title}"] if document.title else []
-    for section in document.sections:
-        if section.heading:
-            parts.append(f"{'#' * min(6, section.level + 1)} {section.heading}")
-        parts += section.paragraphs
-    return "\n\n".join(parts) + "\n"
+    return Extracted(Document(name, sections), assembler.captions, removed, raw)
