@@ -51,7 +51,9 @@ def find_title(page: Page) -> list[Line]:
     upper = [
         line
         for line in page.lines
-        if line.y0 < 0.6 * page.height and sum(character.isalpha() for character in line.text) >= 4
+        if line.y0 < 0.6 * page.height
+        and sum(character.isalpha() for character in line.text) >= 4
+        and not re.match(r"\d{1,2}(\.\d+)*[.:]? ", line.text)
     ]
     if not upper:
         return []

@@ -22,6 +22,7 @@ from .layout import (
     drop_margins,
     drop_pictures,
     drop_tables,
+    find_gutters,
     order_lines,
     text_area,
 )
@@ -85,7 +86,8 @@ def extract(file: Path, options: Options) -> Extracted:
     for page in pages:
         drop_tables(page, size, removed)
         drop_pictures(page, size, removed)
-        order_lines(page, left, right)
+    for page, gutter in zip(pages, find_gutters(pages, left, right), strict=True):
+        order_lines(page, left, right, gutter)
     counts = count_words(line.text for page in pages for line in page.lines)
     blocks: list[Block] = []
     title = find_title(pages[0]) if pages else []

@@ -249,9 +249,23 @@ def find_gutter(page: Page, left: float, right: float) -> float | None:
     return min(piece.x0 for piece in page.pieces if piece.x0 >= best - 1) - 4.0
 
 
-def order_lines(page: Page, left: float, right: float) -> None:
+def find_gutters(pages: Sequence[Page], left: float, right: float) -> list[float | None]:
+    """The gutter of each page. A page with too few lines to tell has the one of the others, if it would cut nothing."""
+    gutters = [find_gutter(page, left, right) for page in pages]
+    found = sorted(gutter for gutter in gutters if gutter is not None)
+    if len(found) < 0.4 * len(pages):
+        return gutters
+    usual = found[len(found) // 2]
+    for index, page in enumerate(pages):
+        beyond = [piece for piece in page.pieces if abs(piece.x0 - usual - 4) < 12]
+        crossing = [piece for piece in page.pieces if piece.x0 < usual - 12 and piece.x1 > usual + 12]
+        if gutters[index] is None and beyond and len(crossing) <= 0.3 * len(page.pieces):
+            gutters[index] = usual
+    return gutters
+
+
+def order_lines(page: Page, left: float, right: float, gutter: float | None) -> None:
     """Fills `page.lines`: the pieces as whole lines in reading order, each with the edges of its column."""
-    gutter = find_gutter(page, left, right)
     left = min([piece.x0 for piece in page.pieces if piece.width > 150] + [left]) if page.pieces else left
     if gutter is None:
         for piece in page.pieces:

@@ -132,7 +132,7 @@ def read_here(file: Path, options: Options, limits: Limits) -> Report:
     except MemoryError:
         return skipped(f"needs more than {limits.megabytes} MB of memory")
     except Exception as error:  # whatever pymupdf and a broken file come up with
-        if "malloc" in str(error) or "memory" in str(error).lower():
+        if "alloc" in str(error) or "memory" in str(error).lower():
             return skipped(f"needs more than {limits.megabytes} MB of memory")
         return skipped(f"broken: {' '.join(str(error).split())[:200] or type(error).__name__}")
     if len(extracted.raw.split()) < 20:

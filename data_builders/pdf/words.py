@@ -73,6 +73,8 @@ def keeps_hyphen(left: str, right: str, counts: Counter[str]) -> bool:
         return with_hyphen > without
     if not right[0].islower() or left[-1].isdigit() or (left.isupper() and len(left) > 1):
         return True
+    if "-" in whole_left and "-" in whole_right:
+        return True
     if "-" in whole_left and counts[last] and not (len(last) <= 3 and counts[last] < 3):
         return True
     if last in PREFIXES and counts[first]:
