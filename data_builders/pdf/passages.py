@@ -9,7 +9,7 @@ from datasketch import MinHash, MinHashLSH
 
 from .document import Section
 
-SENTENCE = re.compile(r"(?<=[.!?])[\"”’)]*\s+(?=[A-Z(“\"‘\[])|(?<=[。！？])")
+SENTENCE_END = re.compile(r"[.!?][\"”’)]*(?=\s+[A-Z(“\"‘\[])|[。！？][”’」）]*")
 NOT_AN_END = re.compile(r"(?:\b(?:e\.g|i\.e|et al|cf|vs|Fig|Figs|Eq|Sec|Tab|No|Dr|Mr|resp|approx|etc)\.|\b[A-Z]\.)[\"”’)]*$")
 
 NUM_PERM, BANDS = 64, (16, 4)
@@ -18,13 +18,9 @@ NUM_PERM, BANDS = 64, (16, 4)
 
 def sentences(text: str) -> list[str]:
     """The sentences of a paragraph; an abbreviation does not end one."""
-    parts: list[str] = []
-    for piece in SENTENCE.split(text):
-        if parts and (NOT_AN_END.search(parts[-1]) or not piece):
-            parts[-1] = f"{parts[-1]} {piece}".rstrip()
-        else:
-            parts.append(piece)
-    return [part.strip() for part in parts if part.strip()]
+    ends = [match.end() for match in SENTENCE_END.finditer(text) if not NOT_AN_END.search(text[: match.end()])]
+    parts = [text[start:end].strip() for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]
+    return [part for part in parts if part]
 
 
 def count_words(text: str) -> int:

@@ -1,5 +1,6 @@
 """PDFs for the tests, drawn line by line: justified columns, and whatever else a report has at its places."""
 
+import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,15 @@ FILLER = (
     "publicly available and remove what is repeated. The results improve with the number of tokens, and the loss falls "
     "steadily until the end of the run. Longer runs were not needed for the purpose of this study. "
 )
+
+
+WORDS = "plain large small early later final first training testing model token layer loss rate batch step".split()
+
+
+def own_text(seed: int, sentences: int = 5) -> str:
+    """Sentences that no other seed has."""
+    choose = random.Random(seed)
+    return " ".join(" ".join(["The", *choose.choices(WORDS, k=12)]) + "." for _ in range(sentences))
 
 
 def width(text: str, size: float, font: str = ROMAN) -> float:
@@ -132,11 +142,12 @@ def simple(file: Path, title: str = "A Small Report", seed: int = 0, pages: int 
     paper.put(150, 80, title, 18, BOLD)
     paper.put(200, 104, "Ann Author and Bob Writer", 10)
     paper.y = 130
-    paper.heading("Abstract").paragraph(f"We present study number {seed} of how small models learn. {FILLER}")
+    paper.heading("Abstract").paragraph(f"We present study number {seed} of how small models learn. {own_text(seed)}")
     for number in range(1, 3):
         paper.heading(f"{number} Part {'one' if number == 1 else 'two'} of study {seed}")
         for part in range(2):
-            paper.paragraph(f"Paragraph {part} of part {number} belongs to study {seed} alone, word by word. {FILLER}")
+            own = own_text(100 * seed + 10 * number + part + 1)
+            paper.paragraph(f"Paragraph {part} of part {number} belongs to study {seed} alone. {own}")
     for number in range(1, pages):
-        paper.page().paragraph(f"Page {number} goes on with study {seed} and its details. {FILLER}")
+        paper.page().paragraph(f"Page {number} goes on with study {seed}. {own_text(1000 * seed + number)}")
     return paper.save(file)

@@ -9,7 +9,7 @@ pymupdf = pytest.importorskip("pymupdf")
 
 from data_builders.pdf.document import Options  # noqa: E402
 from data_builders.pdf.reading import Limits, look, read_file, read_here  # noqa: E402
-from tests.data_builders.pdfs import FILLER, simple  # noqa: E402
+from tests.data_builders.pdfs import own_text, simple  # noqa: E402
 
 
 def assemble(objects: dict[int, bytes]) -> bytes:
@@ -151,4 +151,4 @@ def test_a_file_that_takes_gigabytes(tmp_path: Path) -> None:
 def test_reading_is_the_same_every_time(good: Path) -> None:
     first, second = (read_here(good, Options(), Limits()) for _ in range(2))
     assert first == second
-    assert FILLER.split(".")[0] in first.sections[0].paragraphs[0]
+    assert own_text(0) in first.sections[0].paragraphs[0]

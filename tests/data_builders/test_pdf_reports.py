@@ -66,8 +66,7 @@ def test_what_is_built(built: Path) -> None:
     for split, data in passages.items():
         assert set(data["source"]) == set(documents[split]["source"])
         assert set(data["section"]) >= {"Abstract"}
-    # What the reports have in common stays once.
-    assert sum(row["text"].count(FILLER.split(".")[0]) for row in rows) >= 1
+    assert sum(len(data) for data in passages.values()) >= 9
 
 
 def test_the_manifest_says_what_became_of_each_file(built: Path) -> None:
