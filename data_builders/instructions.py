@@ -28,7 +28,7 @@ from datasets import DatasetDict, Features, Value, load_from_disk
 from tqdm import tqdm
 
 from scratchgpt.arguments import option, parse_arguments
-from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, fingerprint, make_dataset
+from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, fingerprint, finish, make_dataset
 from scratchgpt.data.splits import draw
 
 if __package__:
@@ -49,7 +49,9 @@ TASKS = ("summarise", "explain", "term", "compare", "extract")
 @dataclass(kw_only=True)
 class InstructionsArguments(BuilderArguments):
     source: str = field(metadata={"help": "What pdf_reports.py wrote: a folder with documents/ and passages/."})
-    teacher: str | None = option(None, "A chat model (folder or Hub name), or the endpoint's name of one; none: extractive.")
+    teacher: str | None = option(
+        None, "A chat model (folder or Hub name), or the endpoint's name of one; none: extractive."
+    )
     endpoint: str | None = option(None, "Address of an OpenAI-compatible endpoint, as far as /v1.")
     prompts: str | None = option(None, "A file like teaching/prompts.yaml.")
     tasks: list[str] = option(list(TASKS), "Which tasks of the prompts file.")
@@ -257,7 +259,9 @@ def check_fitness(name: str, accepted: int, rejected: Counter[str], least: float
         reasons = ", ".join(f"{reason}: {count}" for reason, count in rejected.most_common(3))
         size = ""
         if parameters and parameters < LEAST_PARAMETERS:
-            size = f" It has {parameters / 1e9:.2g} billion parameters; below {LEAST_PARAMETERS / 1e9:g} most are unfit."
+            size = (
+                f" It has {parameters / 1e9:.2g} billion parameters; below {LEAST_PARAMETERS / 1e9:g} most are unfit."
+            )
         raise ValueError(
             f"{name} is unfit as a teacher: {accepted} of {total} answers passed ({reasons}).{size} Use a larger "
             "teacher, or lower min_accepted"
@@ -319,15 +323,14 @@ def build(arguments: InstructionsArguments) -> Built:
     )
 
 
-SETTINGS = (
-    "tasks pairs_per_passage max_requests max_new_tokens temperature min_answer_words max_answer_words max_copied "
-    "min_support"
-).split()
+SETTINGS = ["tasks", "pairs_per_passage", "max_requests", "max_new_tokens", "temperature", "min_answer_words", "max_answer_words", "max_copied", "min_support"]
 
 
 def fingerprint_of(data: DatasetDict) -> str:
     """Of the rows as they are, whatever their folder is called."""
-    return fingerprint(make_dataset({str(s): list(rows) for s, rows in data.items()}, next(iter(data.values())).features))
+    return fingerprint(
+        make_dataset({str(s): list(rows) for s, rows in data.items()}, next(iter(data.values())).features)
+    )
 
 
 def make_teacher(arguments: InstructionsArguments) -> Teacher:

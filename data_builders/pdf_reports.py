@@ -181,13 +181,13 @@ def download(sources: list[Source], arguments: PDFReportsArguments) -> dict[str,
     return reasons
 
 
-def read_all(sources: list[Source], failed: dict[str, str], arguments: PDFReportsArguments) -> list[tuple[Report, str]]:
+def read_all(
+    sources: list[Source], failed: dict[str, str], arguments: PDFReportsArguments
+) -> list[tuple[Report, str]]:
     """What became of each file, and its SHA-256 (empty where there is no file). The same content is read once."""
     values = asdict(arguments)
     options = Options(**{name: values[name] for name in asdict(Options())})
-    limits = Limits(
-        seconds=arguments.max_seconds, megabytes=arguments.max_memory_megabytes, pages=arguments.max_pages
-    )
+    limits = Limits(seconds=arguments.max_seconds, megabytes=arguments.max_memory_megabytes, pages=arguments.max_pages)
     first: dict[str, str] = {}
     digests: list[str] = []
     same: dict[str, str] = {}
@@ -329,7 +329,9 @@ def describe(name: str, manifest: list[dict[str, Any]], sizes: str, arguments: P
         f"Built by `data_builders/pdf_reports.py`. {what} A report is in one split.\n\n"
         "**The texts belong to the authors of the reports.** Each is under the licence that its source states; where "
         "it is unknown, assume that all rights are reserved. This data set grants none.\n\n"
-        "## Sources\n\n" + "\n".join(lines) + "\n\n"
+        "## Sources\n\n"
+        + "\n".join(lines)
+        + "\n\n"
         + ("Skipped:\n\n" + "\n".join(skipped_rows) + "\n\n" if skipped_rows else "")
         + f"## Cleaning\n\nSizes before, the share that was kept, and the share of the characters by step:\n\n{sizes}"
     )

@@ -205,7 +205,9 @@ def split_blocks(page: Page, size: float, leading: float) -> list[Block]:
             block.lines.append(lines[index])
             index += 1
         blocks.append(block)
-    tops = {id(line) for line, before in zip(lines, [None, *lines], strict=False) if not before or _is_top(line, before)}
+    tops = {
+        id(line) for line, before in zip(lines, [None, *lines], strict=False) if not before or _is_top(line, before)
+    }
     for block in blocks:
         if block.kind in ("text", "item") and not reads_as_text(block, size):
             first = block.lines[0]
@@ -233,7 +235,9 @@ def _open(blocks: list[Block]) -> bool:
     return bool(last and last.kind in ("text", "item") and last.lines[-1].full and not SENTENCE_END.search(last.text))
 
 
-def _goes_on(block: Block, lines: list[Line], index: int, is_footnote: bool, size: float, leading: float, step) -> bool:
+def _goes_on(
+    block: Block, lines: list[Line], index: int, is_footnote: bool, size: float, leading: float, step
+) -> bool:
     """Whether the line at `index` belongs to `block`, whose last line is the one before it."""
     line, last = lines[index], block.lines[-1]
     distance = step(index, index - 1)
@@ -275,18 +279,16 @@ def _goes_on(block: Block, lines: list[Line], index: int, is_footnote: bool, siz
     indent = line.x0 - (line.left if block.kind == "text" else last.x0)
     if block.kind == "text":
         first = block.lines[0]
-        hanging = len(block.lines) >= 2 and abs(line.x0 - last.x0) < 2 or abs(line.x0 - first.x0) < 1
+        hanging = (len(block.lines) >= 2 and abs(line.x0 - last.x0) < 2) or abs(line.x0 - first.x0) < 1
         if 0.7 * size < indent < 4 * size and ended and not hanging:
             return False
         if len(block.lines) >= 2 and line.x0 - last.x0 > 0.7 * size and ended:
             return False
-    elif line.x0 < block.lines[0].x0 - 1 and ended:
-        return False
-    elif len(block.lines) >= 2 and abs(line.x0 - last.x0) > 0.7 * size and ended:
+    elif (line.x0 < block.lines[0].x0 - 1 and ended) or (len(block.lines) >= 2 and abs(line.x0 - last.x0) > 0.7 * size and ended):
         return False
     if ended and not last.full and last.x1 < last.right - 0.12 * (last.right - last.left):
         return False  # the last line of a paragraph; the next is not indented
-    if ended and 0 < line.lead and line.text[:1].isupper() and not last.full:
+    if ended and line.lead > 0 and line.text[:1].isupper() and not last.full:
         return False
     return True
 

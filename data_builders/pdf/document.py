@@ -15,7 +15,6 @@ from .layout import Page, Removed
 from .lines import MARK, MARK_END, MARK_START, Line
 from .words import join_lines, mend_spaces
 
-
 NAMES_HEADING = re.compile(r"(?:^|\s)(?:authors?|contributors|contributions)$", re.I)
 """Of sections that hold names; without a sentence, they go."""
 
@@ -132,13 +131,15 @@ class Assembler:
             return False
         if before.endswith("-") and text[:1].isalnum():
             return True
-        if re.search(r"[.!?。！？]['\"”’)\]]*$", before) and not re.search(r"\b(e\.g|i\.e|et al|cf|vs|Fig|Eq)\.$", before):
+        if re.search(r"[.!?。！？]['\"”’)\]]*$", before) and not re.search(
+            r"\b(e\.g|i\.e|et al|cf|vs|Fig|Eq)\.$", before
+        ):
             return False
         if text[:1].islower() or text[:1] in ",;)":
             return True
         if before.endswith(":"):
             return False
-        return self.open_full or self.after_formula is False and not line.lead and before[-1:].isalpha()
+        return self.open_full or (self.after_formula is False and not line.lead and before[-1:].isalpha())
 
     def _heading(self, block: Block) -> bool:
         """Opens a section; False where the heading turns out to be none."""
@@ -183,7 +184,9 @@ class Assembler:
         """Whether a heading within the references ends them: as large as theirs, or that of an appendix."""
         assert self.reference_style is not None
         size, bold = self.reference_style
-        appendix = re.match(r"(appendi(x|ces)|supplementa|[A-Z](\.\d+)?[.:]?\s+[A-Z]|contribut|acknowledg|limitations)", text, re.I)
+        appendix = re.match(
+            r"(appendi(x|ces)|supplementa|[A-Z](\.\d+)?[.:]?\s+[A-Z]|contribut|acknowledg|limitations)", text, re.I
+        )
         return (line.size >= size - 0.3 and (line.bold or not bold)) or (bool(appendix) and line.bold)
 
     def _number(self, number: str) -> list[int] | None:
@@ -215,7 +218,13 @@ class Assembler:
             if index == 0 and 0 < line.lead < len(content) and not BULLET.match(content):
                 # A heading in the line, which only its weight sets apart from the sentence after it.
                 head, rest = content[: line.lead].rstrip(), content[line.lead :].lstrip()
-                if head and (head[-1].isalnum() or head[-1] == ")") and rest[:1].isupper() and line.gap > 0.6 and len(head.split()) <= 12:
+                if (
+                    head
+                    and (head[-1].isalnum() or head[-1] == ")")
+                    and rest[:1].isupper()
+                    and line.gap > 0.6
+                    and len(head.split()) <= 12
+                ):
                     content = f"{head}. {rest}"
             content = _drop_marks(content)
             text = join_lines(text, content, self.counts) if text else content
@@ -250,7 +259,11 @@ def front_matter(blocks: list[Block], title: Sequence[Line]) -> tuple[list[Block
             return blocks[:index], blocks[index:]
     for index in range(start, limit):
         block = blocks[index]
-        if block.kind == "text" and len(block.text.split()) >= 40 and re.search(r"\b(we|this|our|is|are)\b", block.text):
+        if (
+            block.kind == "text"
+            and len(block.text.split()) >= 40
+            and re.search(r"\b(we|this|our|is|are)\b", block.text)
+        ):
             return blocks[:index], blocks[index:]
     return blocks[:start], blocks[start:]
 

@@ -184,9 +184,10 @@ class Downloader:
                         raise TransientError(f"status {error.code}", wait) from error
                     raise RefusedError(f"status {error.code}") from error
             except (urllib.error.URLError, TimeoutError, socket.gaierror) as error:
-                raise TransientError(str(error.reason if isinstance(error, urllib.error.URLError) else error)) from error
+                raise TransientError(
+                    str(error.reason if isinstance(error, urllib.error.URLError) else error)
+                ) from error
         raise RefusedError(f"more than {MAX_REDIRECTS} redirects")
-
 
 
 def _part(file: Path) -> Path:

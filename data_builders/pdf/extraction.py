@@ -53,9 +53,7 @@ def read_page(raw: Any, number: int, removed: Removed) -> Page:
                 boxes.append(box)
     # A highlighted line is a filled box as high as the line: no picture.
     boxes = [box for box in boxes if box[3] - box[1] > 18 or box[2] - box[0] < 18]
-    page.pictures = [
-        box for box in cluster(images + boxes) if box[3] - box[1] > 35 and box[2] - box[0] > 35
-    ]
+    page.pictures = [box for box in cluster(images + boxes) if box[3] - box[1] > 35 and box[2] - box[0] > 35]
     return page
 
 
@@ -78,7 +76,8 @@ def extract(file: Path, options: Options) -> Extracted:
     with pymupdf.open(file) as pdf:
         pages = [read_page(pdf[number], number, removed) for number in range(len(pdf))]
     raw = "\n".join(
-        [piece.text for page in pages for piece in page.pieces] + [text for each in removed.texts.values() for text in each]
+        [piece.text for page in pages for piece in page.pieces]
+        + [text for each in removed.texts.values() for text in each]
     )
     drop_margins(pages, options.header_threshold, removed)
     size, leading = body_style(pages)

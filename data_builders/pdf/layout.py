@@ -159,26 +159,36 @@ def drop_tables(page: Page, size: float, removed: Removed) -> None:
             groups.append([rule])
     drop: set[int] = set()
     for group in groups:
-        for above, below in zip(group, group[1:], strict=False):
-            if below[2] - below[0] < 8 * size:
-                continue
-            inside = [
-                piece
-                for piece in page.pieces
-                if above[1] - 1 <= (piece.y0 + piece.y1) / 2 <= below[1] + 1
-                and above[0] - 8 <= piece.x0
-                and piece.x1 <= below[2] + 8
-            ]
-            lines = merge_pieces(inside)
-            running = [is_running(line, above[0], above[2], size) for line in lines]
-            is_text = sum(running) > 0.4 * len(lines) or "1111" in "".join("01"[each] for each in running)
-            has_title = page.number == 0 and any(line.size >= 1.25 * size for line in lines)
-            if below[1] - above[1] < 0.5 * page.height and _beside_caption(page, above, below, size):
-                is_text = False
-            if lines and not is_text and not has_title:
+        regions = [_region(page, *pair, size) for pair in zip(group, group[1:], strict=False)]
+        tables = [is_table for is_table, _ in regions]
+        for index, (is_table, inside) in enumerate(regions):
+            # The header of a table may read like a sentence: a row or two, with the rest of the table beside it.
+            height = group[index + 1][1] - group[index][1]
+            is_header = height < 3 * size and any(tables[max(0, index - 1) : index + 2])
+            if is_table or is_header:
                 drop |= {id(piece) for piece in inside}
     removed.add("tables", *(piece for piece in page.pieces if id(piece) in drop))
     page.pieces = [piece for piece in page.pieces if id(piece) not in drop]
+
+
+def _region(page: Page, above: Box, below: Box, size: float) -> tuple[bool, list[Line]]:
+    """Whether a table is between two rules, and the pieces there."""
+    if below[2] - below[0] < 8 * size:
+        return False, []
+    inside = [
+        piece
+        for piece in page.pieces
+        if above[1] - 1 <= (piece.y0 + piece.y1) / 2 <= below[1] + 1
+        and above[0] - 8 <= piece.x0
+        and piece.x1 <= below[2] + 8
+    ]
+    lines = merge_pieces(inside)
+    running = [is_running(line, above[0], above[2], size) for line in lines]
+    is_text = sum(running) > 0.4 * len(lines) or "1111" in "".join("01"[each] for each in running)
+    if below[1] - above[1] < 0.5 * page.height and _beside_caption(page, above, below, size):
+        is_text = False
+    has_title = page.number == 0 and any(line.size >= 1.25 * size for line in lines)
+    return bool(lines) and not is_text and not has_title, inside
 
 
 def _beside_caption(page: Page, above: Box, below: Box, size: float) -> bool:
@@ -257,9 +267,10 @@ def find_gutters(pages: Sequence[Page], left: float, right: float) -> list[float
         return gutters
     usual = found[len(found) // 2]
     for index, page in enumerate(pages):
-        beyond = [piece for piece in page.pieces if abs(piece.x0 - usual - 4) < 12]
+        wide = [piece for piece in page.pieces if piece.width > 0.35 * (right - left)]
+        beyond = [piece for piece in wide if abs(piece.x0 - usual - 4) < 12 or piece.x1 < usual + 4]
         crossing = [piece for piece in page.pieces if piece.x0 < usual - 12 and piece.x1 > usual + 12]
-        if gutters[index] is None and beyond and len(crossing) <= 0.3 * len(page.pieces):
+        if gutters[index] is None and len(beyond) >= 2 and len(crossing) <= 0.3 * len(page.pieces):
             gutters[index] = usual
     return gutters
 

@@ -43,7 +43,7 @@ class Line:
     y1: float
     baseline: float
     size: float
-    """Of most of its characters."""
+    """The largest that at least a quarter of its characters have."""
     bold: bool
     italic: bool
     mono: bool
@@ -80,7 +80,7 @@ def clean_characters(text: str) -> str:
             before = result[-1] if result else ""
             raised = character.translate(SUPERSCRIPT_DIGITS)
             result.append(raised if before[:1] == "^" or (len(result) > 1 and result[-2] == "^") else "^" + raised)
-        elif 0xFB00 <= code <= 0xFB06 or 0x1D400 <= code <= 0x1D7FF or 0xFF01 <= code <= 0xFF5E and code != 0xFF0C:
+        elif 0xFB00 <= code <= 0xFB06 or 0x1D400 <= code <= 0x1D7FF or (0xFF01 <= code <= 0xFF5E and code != 0xFF0C):
             plain = unicodedata.normalize("NFKC", character)
             result.append(plain if code < 0xFF00 or plain.isalnum() else character)
         elif character in "\u00a0\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u3000\t":
@@ -132,7 +132,12 @@ def _line(spans: list[dict[str, Any]], page: int) -> Line | None:
     sizes: Counter[float] = Counter()
     for span in spans:
         sizes[round(span["size"], 1)] += len(span["text"].strip())
-    size = max(sizes, key=lambda each: (sizes[each], each))
+    # The largest that a good part has: a line of formulas may have more subscripts than letters.
+    rounded: Counter[int] = Counter()
+    for each, count in sizes.items():
+        rounded[round(each)] += count
+    largest = max((each for each in rounded if rounded[each] >= 0.25 * sizes.total()), default=max(rounded))
+    size = max((each for each in sizes if round(each) == largest), key=lambda each: (sizes[each], each))
     if all(span["text"] == span["text"].upper() for span in spans) and min(sizes) >= 0.65 * max(sizes):
         size = max(sizes)  # small capitals
     main = [span for span in spans if abs(span["size"] - size) < 0.15] or spans
@@ -152,7 +157,9 @@ def _line(spans: list[dict[str, Any]], page: int) -> Line | None:
         is_bold = bool(span["flags"] & 16) or bool(BOLD_FONT.search(span["font"]))
         is_italic = bool(span["flags"] & 2) or bool(ITALIC_FONT.search(span["font"]))
         is_mono = bool(span["flags"] & 8) or bool(MONO_FONT.search(span["font"]))
-        styles.update({"bold": count * is_bold, "italic": count * (is_italic and not is_maths), "mono": count * is_mono})
+        styles.update(
+            {"bold": count * is_bold, "italic": count * (is_italic and not is_maths), "mono": count * is_mono}
+        )
         rise, small = baseline - span["origin"][1], span["size"] < 0.88 * size
         if end is not None:
             space = (span["bbox"][0] - end) / size

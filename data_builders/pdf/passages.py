@@ -10,7 +10,9 @@ from datasketch import MinHash, MinHashLSH
 from .document import Section
 
 SENTENCE_END = re.compile(r"[.!?][\"”’)]*(?=\s+[A-Z(“\"‘\[])|[。！？][”’」）]*")
-NOT_AN_END = re.compile(r"(?:\b(?:e\.g|i\.e|et al|cf|vs|Fig|Figs|Eq|Sec|Tab|No|Dr|Mr|resp|approx|etc)\.|\b[A-Z]\.)[\"”’)]*$")
+NOT_AN_END = re.compile(
+    r"(?:\b(?:e\.g|i\.e|et al|cf|vs|Fig|Figs|Eq|Sec|Tab|No|Dr|Mr|resp|approx|etc)\.|\b[A-Z]\.)[\"”’)]*$"
+)
 
 NUM_PERM, BANDS = 64, (16, 4)
 """MinHash: pairs at a similarity of 0.8 are found with a probability above 0.999."""
@@ -71,7 +73,11 @@ def drop_duplicates(documents: Iterable[list[Section]], threshold: float, min_wo
             kept = []
             for paragraph in section.paragraphs:
                 words = paragraph.casefold().split()
-                if threshold <= 1 and len(words) >= min_words and _is_known(words, threshold, seen, index, kept_shingles):
+                if (
+                    threshold <= 1
+                    and len(words) >= min_words
+                    and _is_known(words, threshold, seen, index, kept_shingles)
+                ):
                     characters += len(paragraph)
                 else:
                     kept.append(paragraph)

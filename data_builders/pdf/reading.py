@@ -75,7 +75,13 @@ def read_file(file: Path, options: Options, limits: Limits) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         settings, output = Path(folder) / "options.json", Path(folder) / "result.json"
         settings.write_text(json.dumps({"options": asdict(options), "limits": asdict(limits)}), encoding="utf-8")
-        command = [sys.executable, "-m", "pdf.reading", os.fspath(file.absolute()), *map(os.fspath, (settings, output))]
+        command = [
+            sys.executable,
+            "-m",
+            "pdf.reading",
+            os.fspath(file.absolute()),
+            *map(os.fspath, (settings, output)),
+        ]
         path = os.pathsep.join(filter(None, [os.fspath(FOLDER), os.environ.get("PYTHONPATH")]))
         environment = os.environ | {"PYTHONPATH": path}
         try:
@@ -92,7 +98,9 @@ def read_file(file: Path, options: Options, limits: Limits) -> Report:
         except subprocess.TimeoutExpired:
             return skipped(f"not read within {limits.seconds:g} seconds")
         if not output.is_file():
-            return skipped(f"the reader stopped with code {process.returncode} (limit: {limits.megabytes} MB of memory)")
+            return skipped(
+                f"the reader stopped with code {process.returncode} (limit: {limits.megabytes} MB of memory)"
+            )
         result: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
     result["sections"] = [Section(**section) for section in result["sections"]]
     return Report(**result, seconds=round(time.monotonic() - started, 2))

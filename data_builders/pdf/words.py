@@ -6,17 +6,24 @@ from collections.abc import Iterable
 
 WORD = re.compile(r"[^\W\d_]+(?:[-’'][^\W_]+)*")
 
-PREFIXES = frozenset("self non multi co ex quasi semi high low long short well open cross post pre zero few".split())
+PREFIXES = frozenset(["self", "non", "multi", "co", "ex", "quasi", "semi", "high", "low", "long", "short", "well", "open", "cross", "post", "pre", "zero", "few"])
 """What is more often written with a hyphen than without."""
 
 
-JOINED = frozenset("under over inter out some any every with there where up down back trans per com con for".split())
+JOINED = frozenset(["under", "over", "inter", "out", "some", "any", "every", "with", "there", "where", "up", "down", "back", "trans", "per", "com", "con", "for"])
 """Words that are the beginning of other words more often than of a compound."""
 
 SUFFIX = re.compile(
     r"(ing|ed|er|ers|ment|ments|ness|nesses|less|ly|ally|ful|able|ible|ation|ations|i[sz]\w+|ist|ists|ism|ity|ities|"
     r"ive|al|ous|ence|ance|ant|ent|tion|tions|sion|sions)$"
 )
+
+
+SECOND_PART = re.compile(
+    r"(\w{4}ed|\w{4}ing|based|level|like|free|wide|aware|scale|specific|style|type|driven|agnostic|centric|friendly|"
+    r"source|time|shot)$"
+)
+"""Words that many compounds end with: human-annotated, domain-specific."""
 
 
 def count_words(lines: Iterable[str]) -> Counter[str]:
@@ -83,7 +90,7 @@ def keeps_hyphen(left: str, right: str, counts: Counter[str]) -> bool:
         return False
     if len(last) >= 3 and len(first) >= 3 and counts[last] and counts[first]:
         return True
-    return len(last) >= 4 and counts[last] >= 2 and len(first) >= 6
+    return len(last) >= 4 and counts[last] >= 2 and bool(SECOND_PART.search(first))
 
 
 def mend_spaces(text: str) -> str:

@@ -41,8 +41,10 @@ POINTS_BACK = re.compile(
     r"consequently|notably|specifically)\b",
     re.I,
 )
-PRONOUNS = frozenset("we our this these it they there here both each all some many most one two three such".split())
-CAPTION = re.compile(r"(?P<kind>Figure|Fig\.|Table|Tab\.)\s*(?P<number>[A-Z]?\d+(?:\.\d+)*)\s*[:.|—–-]?\s*(?P<text>.+)", re.S)
+PRONOUNS = frozenset(["we", "our", "this", "these", "it", "they", "there", "here", "both", "each", "all", "some", "many", "most", "one", "two", "three", "such"])
+CAPTION = re.compile(
+    r"(?P<kind>Figure|Fig\.|Table|Tab\.)\s*(?P<number>[A-Z]?\d+(?:\.\d+)*)\s*[:.|—–-]?\s*(?P<text>.+)", re.S
+)
 HEADING = re.compile(r"^#{2,6} (?:(?:Appendix\s+)?(?:\d+(?:\.\d+)*|[A-Z](?:\.\d+)*|[IVX]+)[.:]?\s+)?(?P<name>.+)$")
 NUMBER = re.compile(r"(?<![\w.,-])\d[\d,]*(?:\.\d+)?(?:%|[KMBT]\b)?(?![\w-])")
 GENERAL = re.compile(
@@ -183,7 +185,7 @@ def _lists(sections: list[tuple[str, list[str]]], ask) -> Iterator[Pair]:
                     break
                 items.append(item)
             lead = sentences(paragraph)[-1]
-            if 2 <= len(items) and count_words(" ".join(items)) <= 250 and not POINTS_BACK.match(lead):
+            if len(items) >= 2 and count_words(" ".join(items)) <= 250 and not POINTS_BACK.match(lead):
                 yield Pair(ask("list", lead=lead), "\n".join(items), "list")
 
 
@@ -194,7 +196,12 @@ def _about_passages(prose: list[str], ask, title: str, seed: int) -> Iterator[Pa
         parts = sentences(paragraph)
         if len(parts) < 3 or not 50 <= count_words(paragraph) <= 220:
             continue
-        gaps = [(sentence, match) for sentence in parts for match in NUMBER.finditer(sentence) if _fits_gap(sentence, match)]
+        gaps = [
+            (sentence, match)
+            for sentence in parts
+            for match in NUMBER.finditer(sentence)
+            if _fits_gap(sentence, match)
+        ]
         if gaps:
             sentence, match = gaps[int(draw(seed, title, number, "gap") * len(gaps))]
             # The passage would give the number away: it is shown without this sentence's number, with the rest.
@@ -205,8 +212,11 @@ def _about_passages(prose: list[str], ask, title: str, seed: int) -> Iterator[Pa
             for term in sorted(known)
             if len(term) > 2 and mentions(term, paragraph) == 1
             for sentence in parts
-            if mentions(term, sentence) == 1 and 8 <= count_words(sentence) <= 60 and not POINTS_BACK.match(sentence)
-            and re.search(r"[.!?][\"”’)]*$", sentence) and _outside_brackets(term, sentence)
+            if mentions(term, sentence) == 1
+            and 8 <= count_words(sentence) <= 60
+            and not POINTS_BACK.match(sentence)
+            and re.search(r"[.!?][\"”’)]*$", sentence)
+            and _outside_brackets(term, sentence)
         ]
         if single:
             term, sentence = single[int(draw(seed, title, number, "sentence") * len(single))]
@@ -222,7 +232,11 @@ def _fits_gap(sentence: str, match: re.Match[str]) -> bool:
         return False  # the version or the number of something, or a number that many others would fit
     if re.fullmatch(r"(?:19|20)\d\d", match[0]) or sentence.count(match[0]) != 1:
         return False
-    return 8 <= count_words(sentence) <= 45 and bool(re.search(r"[.!?][\"”’)]*$", sentence)) and before.count("(") == before.count(")")
+    return (
+        8 <= count_words(sentence) <= 45
+        and bool(re.search(r"[.!?][\"”’)]*$", sentence))
+        and before.count("(") == before.count(")")
+    )
 
 
 def _outside_brackets(term: str, sentence: str) -> bool:

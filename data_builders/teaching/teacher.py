@@ -133,7 +133,9 @@ class EndpointTeacher:
                 problem = error
                 if attempt + 1 < self.attempts:
                     self.sleep(min(60.0, 2.0 * 2**attempt))
-        raise ValueError(f"the teacher did not answer ({' '.join(str(problem).split())[:200]}): go on later, nothing is lost")
+        raise ValueError(
+            f"the teacher did not answer ({' '.join(str(problem).split())[:200]}): go on later, nothing is lost"
+        )
 
 
 class Journal:

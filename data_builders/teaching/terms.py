@@ -12,11 +12,9 @@ PHRASE = re.compile(r"(?<=[a-z,] )((?:[A-Z][a-z]+[\w-]* ){1,3}[A-Z][a-z]+[\w-]*)
 """Words with capitals in the middle of a sentence: Grouped Query Attention."""
 
 NOT_TERMS = frozenset(
-    "table figure section appendix equation however moreover furthermore additionally therefore thus finally note "
-    "first second third in on for the a an we our this that these those january february march april may june july "
-    "august september october november december english chinese et al i ii iii iv vi".split()
+    ["table", "figure", "section", "appendix", "equation", "however", "moreover", "furthermore", "additionally", "therefore", "thus", "finally", "note", "first", "second", "third", "in", "on", "for", "the", "a", "an", "we", "our", "this", "that", "these", "those", "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december", "english", "chinese", "et", "al", "i", "ii", "iii", "iv", "vi"]
 )
-LITTLE_WORDS = frozenset("of and the for to in with on a an by from via as at".split())
+LITTLE_WORDS = frozenset(["of", "and", "the", "for", "to", "in", "with", "on", "a", "an", "by", "from", "via", "as", "at"])
 
 
 def acronyms(text: str) -> dict[str, str]:
@@ -24,7 +22,9 @@ def acronyms(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for match in ACRONYM.finditer(text):
         short = match[2]
-        letters = re.sub(r"[^A-Za-z]", "", short[:-1] if short.endswith("s") and short[:-1].isupper() else short).lower()
+        letters = re.sub(
+            r"[^A-Za-z]", "", short[:-1] if short.endswith("s") and short[:-1].isupper() else short
+        ).lower()
         words = match[1].split()
         if len(letters) < 2 or short.lower() in NOT_TERMS:
             continue

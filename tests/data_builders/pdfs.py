@@ -14,7 +14,7 @@ FILLER = (
 )
 
 
-WORDS = "plain large small early later final first training testing model token layer loss rate batch step".split()
+WORDS = ["plain", "large", "small", "early", "later", "final", "first", "training", "testing", "model", "token", "layer", "loss", "rate", "batch", "step"]
 
 
 def own_text(seed: int, sentences: int = 5) -> str:

@@ -62,7 +62,8 @@ def reports(tmp_path: Path) -> Path:
         body = TEXT.replace("GRPO", f"GRPO{number}").replace("12.5", f"12.{number}")
         documents[split] = [{"id": str(number), "text": body, "captions": CAPTIONS, **common}]
         passages[split] = [
-            {"id": f"{number}#{n}", "section": f"{n + 1} Part", "text": f"Passage {number}.{n}. {BODY}", **common} for n in range(3)
+            {"id": f"{number}#{n}", "section": f"{n + 1} Part", "text": f"Passage {number}.{n}. {BODY}", **common}
+            for n in range(3)
         ]
     make_dataset(documents, Features(columns)).save_to_disk(tmp_path / "reports/documents")
     make_dataset(passages, Features(passage_columns)).save_to_disk(tmp_path / "reports/passages")
@@ -162,7 +163,9 @@ def test_plan(reports: Path) -> None:
     prompts = read_prompts(PROMPTS, options.tasks)
     requests = list(plan(passages, prompts, options))
     assert len(requests) == 18
-    assert [request.question for request in requests] == [request.question for request in plan(passages, prompts, options)]
+    assert [request.question for request in requests] == [
+        request.question for request in plan(passages, prompts, options)
+    ]
     assert {request.task for request in requests} == set(options.tasks)
     for request in requests:
         text = json.dumps([request.prompt, request.question], ensure_ascii=False)
@@ -233,9 +236,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[dict[s
                 "created": 0,
                 "model": body["model"],
                 "object": "chat.completion",
-                "choices": [
-                    {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-                ],
+                "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
                 "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
             }
             content = json.dumps(reply).encode()
@@ -292,7 +293,11 @@ def test_a_local_teacher(reports: Path, tmp_path: Path) -> None:
 
     tokenizer = to_transformers(BPETokenizer.train([BODY] * 3, 300, GPT2_PATTERN), model_max_length=4096)
     config = ScratchGPTConfig(
-        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=4096
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=4096,
     )
     model = ScratchGPTForCausalLM(config)
     model.save_pretrained(tmp_path / "teacher")
@@ -301,7 +306,9 @@ def test_a_local_teacher(reports: Path, tmp_path: Path) -> None:
     options = {"teacher": str(tmp_path / "teacher"), "max_requests": 4, "max_new_tokens": 4, "batch_size": 2}
     with pytest.raises(ValueError, match="has no chat template"):
         build(arguments(reports, **options))
-    tokenizer.chat_template = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+    )
     tokenizer.save_pretrained(tmp_path / "teacher")
     # An untrained model is no teacher, and the message says how small it is.
     with pytest.raises(ValueError, match=r"teacher is unfit as a teacher: 0 of 4 .* below 3 most are unfit"):
@@ -312,7 +319,9 @@ def test_a_local_teacher(reports: Path, tmp_path: Path) -> None:
 
 def test_fitness() -> None:
     check_fitness("t", 5, Counter({TALK: 5}), 0.5, None)
-    with pytest.raises(ValueError, match=r"t is unfit as a teacher: 4 of 10 answers passed \(talks about the task: 6\)"):
+    with pytest.raises(
+        ValueError, match=r"t is unfit as a teacher: 4 of 10 answers passed \(talks about the task: 6\)"
+    ):
         check_fitness("t", 4, Counter({TALK: 6}), 0.5, None)
 
 

@@ -41,8 +41,12 @@ def two_columns(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "Table 1: Scores of two models. Higher is better in each of the columns.",
             )
             paper.paragraph("Table 1 shows that the larger model is better, by a margin that is worth its cost.")
-            paper.paragraph("Training took 10^{22} operations and 3^{8} days, as described elsewhere in detail before.")
-            paper.paragraph(f"The last sentence of this page goes on where the next page begins, {FILLER[:60]} and then it")
+            paper.paragraph(
+                "Training took 10^{22} operations and 3^{8} days, as described elsewhere in detail before."
+            )
+            paper.paragraph(
+                f"The last sentence of this page goes on where the next page begins, {FILLER[:60]} and then it"
+            )
             paper.column, paper.y = LEFT, 160
             paper.heading("Abstract")
             paper.paragraph(f"We study how text runs through two columns. {FILLER}")
@@ -71,7 +75,9 @@ def two_columns(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             paper.column, paper.y = LEFT, 72
             paper.heading("References")
-            paper.paragraph("Ann Author. 2020. How to write in two columns. In Proceedings of the Workshop on Writing.")
+            paper.paragraph(
+                "Ann Author. 2020. How to write in two columns. In Proceedings of the Workshop on Writing."
+            )
             paper.paragraph("Bob Writer. 2021. How to read in two columns. Journal of Reading, pages 3 to 14.")
             paper.column, paper.y = RIGHT, 72
             paper.heading("A Further details")
@@ -135,7 +141,10 @@ def test_no_footnote_interrupts_a_sentence(text: str) -> None:
 def test_words_cut_by_line_ends_are_whole(tmp_path: Path) -> None:
     paper = Paper(column=LEFT).page()
     for start in range(0, 40, 10):
-        cases = (f"Case {n} {'so ' * (n % 7)}our state-of-|the-art founda|tion model is no foundation." for n in range(start, start + 10))
+        cases = (
+            f"Case {n} {'so ' * (n % 7)}our state-of-|the-art founda|tion model is no foundation."
+            for n in range(start, start + 10)
+        )
         paper.paragraph(" ".join(cases))
     file = paper.save(tmp_path / "cut.pdf")
     with pymupdf.open(file) as pdf:
@@ -230,7 +239,9 @@ def test_formulas_go_and_the_sentence_goes_on(tmp_path: Path) -> None:
     assert "given by where the sum runs" in text
 
 
-COUNTS = Counter({"model": 5, "tuning": 4, "fine-tuning": 6, "multi-modal": 2, "human": 3, "state": 2, "sentencepiece": 2})
+COUNTS = Counter(
+    {"model": 5, "tuning": 4, "fine-tuning": 6, "multi-modal": 2, "human": 3, "state": 2, "sentencepiece": 2}
+)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,11 @@ def reason(file: Path, content: bytes | None = None, **limits: int) -> str:
 def test_a_sound_file_is_read(good: Path) -> None:
     report = read_file(good, Options(), Limits())
     assert (report.reason, report.pages, report.title) == ("", 1, "A Small Report")
-    assert [section.heading for section in report.sections] == ["Abstract", "1 Part one of study 0", "2 Part two of study 0"]
+    assert [section.heading for section in report.sections] == [
+        "Abstract",
+        "1 Part one of study 0",
+        "2 Part two of study 0",
+    ]
 
 
 def test_what_is_no_pdf(tmp_path: Path, good: Path) -> None:
@@ -96,7 +100,9 @@ def test_damage_within(tmp_path: Path, good: Path) -> None:
     for start in range(20, len(content) - 200, len(content) // 12):
         broken = content[:start] + b"\x00\xff" * 50 + content[start + 100 :]
         assert isinstance(reason(tmp_path / "x.pdf", broken), str)
-    assert reason(tmp_path / "x.pdf", b"%PDF-1.7\n" + b"rubbish " * 200 + b"\n%%EOF").startswith(("broken", "no pages"))
+    assert reason(tmp_path / "x.pdf", b"%PDF-1.7\n" + b"rubbish " * 200 + b"\n%%EOF").startswith(
+        ("broken", "no pages")
+    )
 
 
 def test_encrypted(tmp_path: Path) -> None:

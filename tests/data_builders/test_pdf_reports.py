@@ -13,9 +13,9 @@ from datasets import load_from_disk
 
 pytest.importorskip("pymupdf")
 
-from data_builders.pdf.document import Section  # noqa: E402
-from data_builders.pdf.passages import count_words, drop_duplicates, make_passages, sentences  # noqa: E402
-from data_builders.pdf_reports import (  # noqa: E402
+from data_builders.pdf.document import Section
+from data_builders.pdf.passages import count_words, drop_duplicates, make_passages, sentences
+from data_builders.pdf_reports import (
     SOME_SKIPPED,
     PDFReportsArguments,
     check,
@@ -24,8 +24,8 @@ from data_builders.pdf_reports import (  # noqa: E402
     read_manifest,
     split_documents,
 )
-from tests.conftest import REPOSITORY  # noqa: E402
-from tests.data_builders.pdfs import FILLER, simple  # noqa: E402
+from tests.conftest import REPOSITORY
+from tests.data_builders.pdfs import FILLER, simple
 
 RUN = ["--num_workers", "2", "--validation_fraction", "0.34", "--test_fraction", "0"]
 
