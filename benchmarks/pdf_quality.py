@@ -8,8 +8,8 @@ The six technical reports of the shared data, and for each candidate and report:
   more that begin in lower case or end without a full stop;
 - unknown words: share of the words that the reports' own words do not have (those of all six, hyphens at line ends
   mended in both ways, and what the seed's corpus has three times): cut, glued and damaged words;
-- headings kept: share of the numbered headings that stand on a line of their own, with their number or without. The reference is
-  `pdf_headings.json`, which was read off the pages;
+- headings kept: share of the numbered headings that stand on a line of their own, with their number or without. The
+  reference is `pdf_headings.json`, which was read off the pages;
 - sections out of order: numbered headings that come before their predecessor;
 - seconds: processor time for the report.
 
@@ -19,6 +19,7 @@ installed are left out. Bits per byte under a model are not measured here.
 
 import argparse
 import importlib
+import itertools
 import json
 import re
 import sys
@@ -111,12 +112,12 @@ def measure(text: str, headings: list[str], known: set[str]) -> dict[str, float]
         "broken sentences, %": 100 * len(broken) / max(1, len(prose)),
         "unknown words, per thousand": 1000 * len(unknown) / max(1, len(words)),
         "headings kept, %": 100 * len(places) / max(1, len(headings)),
-        "sections out of order": float(sum(b < a for a, b in zip(places, places[1:], strict=False))),
+        "sections out of order": float(sum(b < a for a, b in itertools.pairwise(places))),
     }
 
 
 def vocabulary(raw: dict[str, str], corpus: str) -> set[str]:
-    """The words of all reports, with line ends mended in both ways, and those of the corpus that it has three times."""
+    """The words of all reports, with line ends mended in both ways, and what the corpus has three times."""
     known: set[str] = set()
     for text in raw.values():
         text = unicodedata.normalize("NFKC", text).casefold()

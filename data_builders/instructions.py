@@ -1,18 +1,19 @@
 """Passages of technical reports → instruction pairs: by a teacher, or without one.
 
     python data_builders/instructions.py --source data/reports --output_dir data/reports_chat
-    python data_builders/instructions.py --source data/reports --output_dir data/chat --teacher Qwen/Qwen2.5-7B-Instruct
+    python data_builders/instructions.py --source data/reports --output_dir data/chat \\
+        --teacher Qwen/Qwen2.5-7B-Instruct
     python data_builders/instructions.py --source data/reports --output_dir data/chat \\
         --endpoint http://localhost:8000/v1 --teacher my-model --requests_per_minute 120
 
 `--source` is what `pdf_reports.py` wrote. Its splits are kept: no report is on both sides. Columns: `messages`,
 `source` (the report's file), `task` and `passage` (the passage's id; empty where a pair is about the whole report).
 
-Without a teacher the pairs are made of the reports' own words (`teaching/extractive.py`): nothing is made up. A teacher
-is asked what `teaching/prompts.yaml` says (or your own `--prompts`), for `--pairs_per_passage` tasks of each passage,
-and its answers are filtered (`teaching/filters.py`), with the count of each reason in the card. Every answer goes to a
-journal beside the output first: started again, the build asks only what is missing. A teacher of whose answers less
-than `--min_accepted` pass is named unfit, and nothing is written.
+Without a teacher the pairs are made of the reports' own words (`teaching/extractive.py`): nothing is made up. A
+teacher is asked what `teaching/prompts.yaml` says (or your own `--prompts`), for `--pairs_per_passage` tasks of each
+passage, and its answers are filtered (`teaching/filters.py`), with the count of each reason in the card. Every answer
+goes to a journal beside the output first: started again, the build asks only what is missing. A teacher of whose
+answers less than `--min_accepted` pass is named unfit, and nothing is written.
 """
 
 import re
@@ -140,11 +141,11 @@ def read_prompts(file: Path, tasks: list[str]) -> dict[str, Any]:
 
 
 def extractive_rows(documents: DatasetDict, seed: int) -> tuple[dict[str, list[dict[str, Any]]], Counter[str]]:
-    """Rows by split, and how many were rejected. A question that a report of an earlier split asks is not asked again."""
+    """Rows by split, and how many were rejected. What a report of an earlier split asks is not asked again."""
     seen, rejected = Seen(), Counter[str]()
     rows: dict[str, list[dict[str, Any]]] = {str(split): [] for split in documents}
     for split, data in documents.items():
-        for document in data:
+        for document in data.to_list():
             for pair in make_pairs(document["title"], document["text"], document["captions"], seed):
                 question = f"{pair.question}\n\n{pair.passage}" if pair.passage else pair.question
                 if not seen.is_new(question, f"{pair.task} {pair.answer}"):
@@ -164,10 +165,11 @@ def plan(passages: DatasetDict, prompts: dict[str, Any], arguments: Instructions
     seed = arguments.seed
     for split, rows in passages.items():
         by_document: dict[str, list[str]] = {}
-        for row in rows:
+        listed: list[dict[str, Any]] = rows.to_list()
+        for row in listed:
             by_document.setdefault(row["source"], []).append(row["text"])
         known = {source: names(texts) for source, texts in by_document.items()}
-        for row in rows:
+        for row in listed:
             terms = [term for term in known[row["source"]] if mentions(term, row["text"]) and is_term(term)]
             terms.sort(key=lambda term: (-mentions(term, row["text"]), draw(seed, row["id"], term)))
             order = sorted(arguments.tasks, key=lambda task: draw(seed, row["id"], task))
@@ -300,7 +302,7 @@ def build(arguments: InstructionsArguments) -> Built:
             "prompts": prompts,
             **{name: asdict(arguments)[name] for name in SETTINGS},
         }
-        how = f"Answers by {teacher.name} to the prompts of `{prompts_file.name}`, asked at temperature {arguments.temperature:g}."
+        how = f"Answers by {teacher.name} to `{prompts_file.name}`, asked at temperature {arguments.temperature:g}."
     if not any(rows.values()):
         raise ValueError(f"{source} gave no pairs: its documents are too short")
     rows = {split: found for split, found in rows.items() if found}
@@ -312,8 +314,8 @@ def build(arguments: InstructionsArguments) -> Built:
         title=f"Instruction pairs from {source.name}",
         description=(
             f"Built by `data_builders/instructions.py` from `{source.name}`. {how} A report is in one split.\n\n"
-            f"{tables(rows, rejected)}\n\nThe reports belong to their authors, and so does what is quoted from them: see "
-            "the card of the data set that the passages come from."
+            f"{tables(rows, rejected)}\n\nThe reports belong to their authors, and so does what is quoted from them: "
+            "see the card of the data set that the passages come from."
         ),
         data=data,
         license="other",
@@ -323,13 +325,18 @@ def build(arguments: InstructionsArguments) -> Built:
     )
 
 
-SETTINGS = ["tasks", "pairs_per_passage", "max_requests", "max_new_tokens", "temperature", "min_answer_words", "max_answer_words", "max_copied", "min_support"]
+SETTINGS = list(
+    """
+    tasks pairs_per_passage max_requests max_new_tokens temperature min_answer_words max_answer_words
+    max_copied min_support
+    """.split()  # noqa: SIM905  # a list of words reads better as text
+)
 
 
 def fingerprint_of(data: DatasetDict) -> str:
     """Of the rows as they are, whatever their folder is called."""
     return fingerprint(
-        make_dataset({str(s): list(rows) for s, rows in data.items()}, next(iter(data.values())).features)
+        make_dataset({str(s): rows.to_list() for s, rows in data.items()}, next(iter(data.values())).features)
     )
 
 

@@ -284,13 +284,11 @@ def _goes_on(
             return False
         if len(block.lines) >= 2 and line.x0 - last.x0 > 0.7 * size and ended:
             return False
-    elif (line.x0 < block.lines[0].x0 - 1 and ended) or (len(block.lines) >= 2 and abs(line.x0 - last.x0) > 0.7 * size and ended):
+    elif ended and (line.x0 < block.lines[0].x0 - 1 or (len(block.lines) > 1 and abs(line.x0 - last.x0) > 0.7 * size)):
         return False
     if ended and not last.full and last.x1 < last.right - 0.12 * (last.right - last.left):
         return False  # the last line of a paragraph; the next is not indented
-    if ended and line.lead > 0 and line.text[:1].isupper() and not last.full:
-        return False
-    return True
+    return not (ended and line.lead > 0 and line.text[:1].isupper() and not last.full)
 
 
 def _starts_item(line: Line) -> bool:
@@ -344,9 +342,9 @@ def _spread_tables(blocks: list[Block], size: float) -> None:
     for index, block in enumerate(blocks):
         before = blocks[index - 1].kind if index else ""
         after = blocks[index + 1].kind if index + 1 < len(blocks) else ""
-        if block.kind in ("text", "item") and len(block.lines) == 1 and before == "table" and after == "table":
-            if not is_running(block.lines[0], block.lines[0].left, block.lines[0].right, size):
-                block.kind = "table"
+        line, is_alone = block.lines[0], block.kind in ("text", "item") and len(block.lines) == 1
+        if is_alone and before == after == "table" and not is_running(line, line.left, line.right, size):
+            block.kind = "table"
         if block.kind == "heading" and not NUMBER.match(block.text) and before == "table" and after in no_text:
             block.kind = "table"
         if block.kind == "text" and SUBCAPTION.match(block.text) and (before in no_text or after in no_text):

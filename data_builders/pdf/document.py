@@ -46,7 +46,7 @@ class Options:
 
 
 def find_title(page: Page) -> list[Line]:
-    """The lines of the title: the largest print in the upper part of the first page, with nothing of other size between."""
+    """The lines of the title: the largest print in the upper part of the first page."""
     upper = [
         line
         for line in page.lines

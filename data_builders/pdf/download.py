@@ -2,8 +2,8 @@
 
 A link is followed to its own host only. A reply is refused that is too large, that is no PDF by its type or its first
 bytes, or that redirects in a circle. What fails for the moment (time-outs, broken connections, 408, 429, 5xx) is tried
-again with growing pauses, or after the `Retry-After` that the server asks for; a part that is there is kept and gone on
-with, as long as the server confirms (`If-Range`) that the file has not changed.
+again with growing pauses, or after the `Retry-After` that the server asks for; a part that is there is kept and gone
+on with, as long as the server confirms (`If-Range`) that the file has not changed.
 """
 
 import http.client

@@ -2,8 +2,8 @@
 
     pieces of lines → without margins, stamps, tables, pictures → columns in reading order → blocks → sections
 
-Each step says what it removes (`layout.Removed`). No step looks at more than place, font and, for words that a line end
-cut in two, the words of the document itself.
+Each step says what it removes (`layout.Removed`). No step looks at more than place, font and, for words that a line
+end cut in two, the words of the document itself.
 """
 
 from dataclasses import dataclass

@@ -10,6 +10,7 @@ Decided by place, never by words:
   divide the page; between two of them the left column is read before the right.
 """
 
+import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -67,7 +68,7 @@ def body_style(pages: Iterable[Page]) -> tuple[float, float]:
     steps: Counter[float] = Counter()
     for page in pages:
         body = [piece for piece in page.pieces if abs(piece.size - size) <= 0.5 and len(piece.text) > 25]
-        for above, below in zip(body, body[1:], strict=False):
+        for above, below in itertools.pairwise(body):
             step = below.baseline - above.baseline
             if 0.9 * size < step < 2.5 * size and abs(below.x0 - above.x0) < 3 * size:
                 steps[round(step * 2) / 2] += 1
@@ -159,7 +160,7 @@ def drop_tables(page: Page, size: float, removed: Removed) -> None:
             groups.append([rule])
     drop: set[int] = set()
     for group in groups:
-        regions = [_region(page, *pair, size) for pair in zip(group, group[1:], strict=False)]
+        regions = [_region(page, *pair, size) for pair in itertools.pairwise(group)]
         tables = [is_table for is_table, _ in regions]
         for index, (is_table, inside) in enumerate(regions):
             # The header of a table may read like a sentence: a row or two, with the rest of the table beside it.
@@ -251,16 +252,16 @@ def find_gutter(page: Page, left: float, right: float) -> float | None:
         # Both sides hold text that begins at one edge: the second column is not a row of cells.
         starts = Counter(round(piece.x0 / 3) for piece in after)
         aligned = starts.most_common(1)[0][1] if starts else 0
-        if len(before) >= 4 and len(after) >= 4 and aligned >= 0.4 * len(after) and crossing < fewest:
-            if crossing <= 0.6 * (len(before) + len(after)):
-                best, fewest = gutter, crossing
+        enough = len(before) >= 4 and len(after) >= 4 and aligned >= 0.4 * len(after)
+        if enough and crossing < fewest and crossing <= 0.6 * (len(before) + len(after)):
+            best, fewest = gutter, crossing
     if best is None:
         return None
     return min(piece.x0 for piece in page.pieces if piece.x0 >= best - 1) - 4.0
 
 
 def find_gutters(pages: Sequence[Page], left: float, right: float) -> list[float | None]:
-    """The gutter of each page. A page with too few lines to tell has the one of the others, if it would cut nothing."""
+    """The gutter of each page. A page with too few lines to tell has the one of the others, if that cuts nothing."""
     gutters = [find_gutter(page, left, right) for page in pages]
     found = sorted(gutter for gutter in gutters if gutter is not None)
     if len(found) < 0.4 * len(pages):

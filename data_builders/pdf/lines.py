@@ -8,6 +8,7 @@ can be told from an exponent and removed.
 Coordinates are points with the origin at the top left of the page, as in pymupdf.
 """
 
+import itertools
 import re
 import unicodedata
 from collections import Counter
@@ -232,7 +233,7 @@ def _join(row: list[Line]) -> Line:
     lengths = [len(piece.text) for piece in row]
     main = row[max(range(len(row)), key=lambda index: lengths[index])]
     text, gap, total = row[0].text, max(piece.gap for piece in row), sum(lengths)
-    for before, piece in zip(row, row[1:], strict=False):
+    for before, piece in itertools.pairwise(row):
         space = (piece.x0 - before.x1) / main.size
         gap = max(gap, space)
         text += ("" if space < 0.1 else " ") + piece.text

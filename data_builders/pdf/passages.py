@@ -31,7 +31,7 @@ def count_words(text: str) -> int:
 
 
 def make_passages(section: Section, words: int) -> Iterator[str]:
-    """Passages of about `words` words: at least half as long where the section allows it, rarely half as long again."""
+    """Passages of about `words` words: at least half as long where the section allows it, rarely much longer."""
     units: list[tuple[str, str]] = []
     for paragraph in section.paragraphs:
         if count_words(paragraph) <= 1.5 * words:

@@ -25,8 +25,8 @@ class Cleaned:
 def measure(documents: list[Cleaned]) -> list[dict[str, Any]]:
     """Of each document: characters, words and tokens before and after, and characters that each step removed.
 
-    Words are those of a regular expression, with punctuation; tokens those of a byte-level BPE of 4,096 that is trained
-    on the cleaned texts.
+    Words are those of a regular expression, with punctuation; tokens those of a byte-level BPE of 4,096 that is
+    trained on the cleaned texts.
     """
     tokenizer = to_rust(BPETokenizer.train([each.text for each in documents], VOCAB_SIZE, GPT2_PATTERN))
 

@@ -32,7 +32,8 @@ DEFINES = (
     r"includes?|combines?|extends?|serves?|focuses|assesses|describes?|represents?|enables?|allows?|requires?)\b"
 )
 DEFINITION = re.compile(
-    rf"^(?:[-•] )?(?P<term>[A-Z][\w+.’'/-]*(?: (?:(?:of|and|for) )?[A-Z0-9][\w+’'/-]*){{0,4}})(?P<more> \([^()]{{2,90}}\))*:?"
+    rf"^(?:[-•] )?(?P<term>[A-Z][\w+.’'/-]*(?: (?:(?:of|and|for) )?[A-Z0-9][\w+’'/-]*){{0,4}})"
+    rf"(?P<more> \([^()]{{2,90}}\))*:?"
     rf"(?: benchmark)? (?:{DEFINES})"
 )
 POINTS_BACK = re.compile(
@@ -41,7 +42,11 @@ POINTS_BACK = re.compile(
     r"consequently|notably|specifically)\b",
     re.I,
 )
-PRONOUNS = frozenset(["we", "our", "this", "these", "it", "they", "there", "here", "both", "each", "all", "some", "many", "most", "one", "two", "three", "such"])
+PRONOUNS = frozenset(
+    """
+    we our this these it they there here both each all some many most one two three such
+    """.split()  # noqa: SIM905  # a list of words reads better as text
+)
 CAPTION = re.compile(
     r"(?P<kind>Figure|Fig\.|Table|Tab\.)\s*(?P<number>[A-Z]?\d+(?:\.\d+)*)\s*[:.|—–-]?\s*(?P<text>.+)", re.S
 )
@@ -210,7 +215,7 @@ def _about_passages(prose: list[str], ask, title: str, seed: int) -> Iterator[Pa
         single = [
             (term, sentence)
             for term in sorted(known)
-            if len(term) > 2 and mentions(term, paragraph) == 1
+            if len(term) > 2 and paragraph.count(term) == 1
             for sentence in parts
             if mentions(term, sentence) == 1
             and 8 <= count_words(sentence) <= 60

@@ -14,12 +14,20 @@ ABOUT_THE_TASK = re.compile(
     r"\bthe (?:provided|given|above) (?:text|information|context|document)\b|"
     r"\bas an? (?:ai|artificial intelligence|language model|assistant)\b|"
     r"^\W*(?:sure|certainly|of course|okay|here is|here are|here's|i hope|i cannot|i can't|i'm sorry|i am sorry|as "
-    r"requested)\b|\blet me know\b|\bin (?:two|three|four) sentences\b|\b(?:does not|doesn't) (?:mention|specify|provide)\b",
+    r"requested)\b|\blet me know\b|\bin (?:two|three|four) sentences\b|\b(?:does not|doesn't) "
+    r"(?:mention|specify|provide)\b",
     re.I,
 )
 WORD = re.compile(r"[^\W_]+(?:[.,’'-][^\W_]+)*")
 COMMON = frozenset(
-    ["the", "a", "an", "and", "or", "but", "of", "to", "in", "on", "for", "with", "by", "from", "as", "at", "is", "are", "was", "were", "be", "been", "being", "it", "its", "this", "that", "these", "those", "they", "their", "them", "which", "who", "what", "how", "why", "when", "where", "while", "than", "then", "so", "such", "not", "no", "can", "could", "may", "might", "will", "would", "should", "must", "have", "has", "had", "do", "does", "did", "more", "most", "less", "least", "also", "both", "each", "other", "another", "between", "into", "over", "under", "through", "during", "after", "before", "using", "used", "use", "uses", "based", "within", "without", "about", "because", "if", "we", "our", "us", "you", "your", "he", "she", "there", "here", "all", "any", "some", "many", "much", "very", "only", "own", "same", "too", "s", "t", "however", "therefore", "thus", "including", "include", "includes", "like", "well", "new", "one", "two", "first", "second"]
+    """
+    the a an and or but of to in on for with by from as at is are was were be been being it its this that
+    these those they their them which who what how why when where while than then so such not no can could
+    may might will would should must have has had do does did more most less least also both each other
+    another between into over under through during after before using used use uses based within without
+    about because if we our us you your he she there here all any some many much very only own same too s t
+    however therefore thus including include includes like well new one two first second
+    """.split()  # noqa: SIM905  # a list of words reads better as text
 )
 
 

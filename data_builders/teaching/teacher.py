@@ -50,7 +50,8 @@ class LocalTeacher:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = AutoModelForCausalLM.from_pretrained(name, dtype="auto").to(device).eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(name, dtype="auto")
+        self.model = model.to(device).eval()
         self.tokenizer, self.name, self.batch_size = tokenizer, Path(name).name, batch_size
         self.max_new_tokens, self.temperature = max_new_tokens, temperature
         self.num_parameters = sum(parameter.numel() for parameter in self.model.parameters())

@@ -12,9 +12,17 @@ PHRASE = re.compile(r"(?<=[a-z,] )((?:[A-Z][a-z]+[\w-]* ){1,3}[A-Z][a-z]+[\w-]*)
 """Words with capitals in the middle of a sentence: Grouped Query Attention."""
 
 NOT_TERMS = frozenset(
-    ["table", "figure", "section", "appendix", "equation", "however", "moreover", "furthermore", "additionally", "therefore", "thus", "finally", "note", "first", "second", "third", "in", "on", "for", "the", "a", "an", "we", "our", "this", "that", "these", "those", "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december", "english", "chinese", "et", "al", "i", "ii", "iii", "iv", "vi"]
+    """
+    table figure section appendix equation however moreover furthermore additionally therefore thus finally
+    note first second third in on for the a an we our this that these those january february march april may
+    june july august september october november december english chinese et al i ii iii iv vi
+    """.split()  # noqa: SIM905  # a list of words reads better as text
 )
-LITTLE_WORDS = frozenset(["of", "and", "the", "for", "to", "in", "with", "on", "a", "an", "by", "from", "via", "as", "at"])
+LITTLE_WORDS = frozenset(
+    """
+    of and the for to in with on a an by from via as at
+    """.split()  # noqa: SIM905  # a list of words reads better as text
+)
 
 
 def acronyms(text: str) -> dict[str, str]:

@@ -9,12 +9,16 @@ import pymupdf
 ROMAN, BOLD, ITALIC = "tiro", "tibo", "tiit"
 FILLER = (
     "The model is trained on a mixture of sources that covers many domains and languages. We keep the data that is "
-    "publicly available and remove what is repeated. The results improve with the number of tokens, and the loss falls "
-    "steadily until the end of the run. Longer runs were not needed for the purpose of this study. "
+    "publicly available and remove what is repeated. The results improve with the number of tokens, and the loss "
+    "falls steadily until the end of the run. Longer runs were not needed for the purpose of this study. "
 )
 
 
-WORDS = ["plain", "large", "small", "early", "later", "final", "first", "training", "testing", "model", "token", "layer", "loss", "rate", "batch", "step"]
+WORDS = list(
+    """
+    plain large small early later final first training testing model token layer loss rate batch step
+    """.split()  # noqa: SIM905  # a list of words reads better as text
+)
 
 
 def own_text(seed: int, sentences: int = 5) -> str:

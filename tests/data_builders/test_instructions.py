@@ -41,12 +41,15 @@ from data_builders.teaching.terms import acronyms, is_term, names
 from scratchgpt.data.builder import make_dataset
 
 BODY = (
-    "Group Relative Policy Optimization (GRPO) lowers the cost of training. GRPO is a method that drops the critic model. "
-    "However, the reward still decides the direction of the optimization in every single step. We train the RMSNorm "
-    "variant on 512 accelerators with a rate of 3.5%. The throughput of the RMSNorm variant grows by 12.5% against the "
-    "baseline that was measured before. Nothing else was changed between the two runs of this comparison."
+    "Group Relative Policy Optimization (GRPO) lowers the cost of training. GRPO is a method that drops the "
+    "critic model. However, the reward still decides the direction of the optimization in every single step. "
+    "We train the RMSNorm variant on 512 accelerators with a rate of 3.5%. The throughput of the RMSNorm "
+    "variant grows by 12.5% against the baseline that was measured before. Nothing else was changed between "
+    "the two runs of this comparison."
 )
-TEXT = f"# A Report\n\n## Abstract\n\nWe present a report on rewards.\n\n## 1 Reward Modeling\n\n{BODY}\n\n## 2 Method\n\n{BODY}"
+TEXT = "\n\n".join(
+    ["# A Report", "## Abstract", "We present a report on rewards.", "## 1 Reward Modeling", BODY, "## 2 Method", BODY]
+)
 CAPTIONS = ["Figure 2: The reward rises during the whole of training. It never falls.", "Table 1: Scores."]
 
 
@@ -230,7 +233,8 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[dict[s
                 return
             request = body["messages"][-1]["content"]
             which = request.split("Passage ")[1].split(".")[:2]
-            text = f"Passage {which[0]}.{which[1]} says that in training the critic model drops, at lower cost {len(asked)}."
+            name = ".".join(which)
+            text = f"Passage {name} says that in training the critic model drops, at lower cost {len(asked)}."
             reply = {
                 "id": "1",
                 "created": 0,

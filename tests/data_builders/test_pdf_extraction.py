@@ -52,8 +52,8 @@ def two_columns(tmp_path_factory: pytest.TempPathFactory) -> Path:
             paper.paragraph(f"We study how text runs through two columns. {FILLER}")
             paper.heading("1 Introduction")
             paper.paragraph(
-                f"{FILLER} Our state-of-|the-art founda|tion model is a foundation for later work. {FILLER} The code is "
-                f"public.^{{1}} {FILLER}"
+                f"{FILLER} Our state-of-|the-art founda|tion model is a foundation for later work. {FILLER} The code "
+                f"is public.^{{1}} {FILLER}"
             )
             paper.footnote("1", "The code is at the address example.org.", 740)
         elif number == 2:

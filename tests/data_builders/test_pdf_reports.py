@@ -161,9 +161,9 @@ def test_which_files(folder: Path, tmp_path: Path) -> None:
         "report1.pdf",
     ]
     files = [str(folder / "report0.pdf"), str(folder)]
-    with pytest.raises(ValueError, match="two files are named report0.pdf"):
+    with pytest.raises(ValueError, match=r"two files are named report0\.pdf"):
         find_sources(arguments(source=files))
-    with pytest.raises(ValueError, match="holds no .pdf"):
+    with pytest.raises(ValueError, match=r"holds no \.pdf"):
         find_sources(arguments(source=[str(tmp_path)]))
 
 
