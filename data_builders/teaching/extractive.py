@@ -51,7 +51,7 @@ CAPTION = re.compile(
     r"(?P<kind>Figure|Fig\.|Table|Tab\.)\s*(?P<number>[A-Z]?\d+(?:\.\d+)*)\s*[:.|—–-]?\s*(?P<text>.+)", re.S
 )
 HEADING = re.compile(r"^#{2,6} (?:(?:Appendix\s+)?(?:\d+(?:\.\d+)*|[A-Z](?:\.\d+)*|[IVX]+)[.:]?\s+)?(?P<name>.+)$")
-NUMBER = re.compile(r"(?<![\w.,-])\d[\d,]*(?:\.\d+)?(?:%|[KMBT]\b)?(?![\w-])")
+NUMBER = re.compile(r"(?<![\w.,/-])\d+(?:,\d{3})*(?:\.\d+)?(?:%|[KMBT]\b)?(?![\w/-])")
 GENERAL = re.compile(
     r"(introduction|conclusions?|discussion|results?|evaluation|experiments?|appendix|background|limitations?|"
     r"approach|method|methods|methodology|overview|prompts?|outputs?.*|related works?|acknowledge?ments?)$",
@@ -241,6 +241,7 @@ def _fits_gap(sentence: str, match: re.Match[str]) -> bool:
         8 <= count_words(sentence) <= 45
         and bool(re.search(r"[.!?][\"”’)]*$", sentence))
         and before.count("(") == before.count(")")
+        and before.count("[") == before.count("]")
     )
 
 

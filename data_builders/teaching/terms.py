@@ -78,4 +78,4 @@ def is_term(term: str) -> bool:
 
 def mentions(term: str, text: str) -> int:
     """How often `term` stands in `text` as a word of its own."""
-    return len(re.findall(rf"(?<![\w-]){re.escape(term)}(?![\w-])", text))
+    return len(re.findall(rf"(?<![\w-]){re.escape(term)}(?![\w-]|\.\d)", text))

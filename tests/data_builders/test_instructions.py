@@ -24,7 +24,7 @@ from data_builders.instructions import (
     plan,
     read_prompts,
 )
-from data_builders.teaching.extractive import make_pairs, opening
+from data_builders.teaching.extractive import NUMBER, _fits_gap, make_pairs, opening
 from data_builders.teaching.filters import (
     COPY,
     DUPLICATE,
@@ -37,7 +37,7 @@ from data_builders.teaching.filters import (
     copied_share,
 )
 from data_builders.teaching.teacher import Answer, EndpointTeacher, Journal
-from data_builders.teaching.terms import acronyms, is_term, names
+from data_builders.teaching.terms import acronyms, is_term, mentions, names
 from scratchgpt.data.builder import make_dataset
 
 BODY = (
@@ -98,6 +98,26 @@ def test_pairs_without_a_teacher() -> None:
 def test_no_question_about_however() -> None:
     questions = " ".join(pair.question.split("\n")[0] for pair in make_pairs("A Report", TEXT, CAPTIONS, 0))
     assert "However" not in questions
+
+
+def test_gaps_are_numbers_that_say_something() -> None:
+    fits = {
+        "We train the large model on 512 accelerators for a week.": ["512"],
+        "As others did before us [12, 13], we train on 2,048 of them.": ["2,048"],
+        "The sizes are 7B/13B/65B in the version of the year 2023 here.": [],
+        "We follow Yuan 2.0 and Table 12 and say no more about it.": [],
+    }
+    for sentence, numbers in fits.items():
+        assert [match[0] for match in NUMBER.finditer(sentence) if _fits_gap(sentence, match)] == numbers
+
+
+def test_a_version_is_no_mention() -> None:
+    assert [mentions("Qwen2", text) for text in ("Qwen2.5 is", "Qwen2-VL is", "It is Qwen2.", "Qwen2 is")] == [
+        0,
+        0,
+        1,
+        1,
+    ]
 
 
 def test_an_answer_ends_with_a_sentence() -> None:
