@@ -24,6 +24,7 @@ import scratchgpt  # noqa: F401 - registers the classes
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe
 from scratchgpt.inference.chat import Answer, ChatSession, Sampling
 from scratchgpt.inference.decoding import load_for_decoding
+from scratchgpt.performance import check_device
 
 EXIT_CTRL_C = 130  # as shells have it
 HELP = "/reset forgets what was said; /save FILE appends the conversation to FILE (chat.jsonl); /quit or Ctrl-D leaves"
@@ -123,6 +124,7 @@ def talk(session: ChatSession) -> None:
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(ChatArguments, argv)
     disable_progress_bar()
+    check_device(arguments.device)
     if arguments.seed is not None:
         set_seed(arguments.seed)
     model, tokenizer = load_for_decoding(

@@ -57,8 +57,8 @@ def load_classifier(name: str, base: str | None = None) -> tuple[Any, PreTrained
     if is_adapter(name):
         adapted, tokenizer = load_adapter(name, base, ScratchGPTForSequenceClassification)
         return merge_adapter(adapted), tokenizer
-    tokenizer = AutoTokenizer.from_pretrained(name)
-    return load_model(AutoModelForSequenceClassification, name, dtype=torch.float32), tokenizer
+    model = load_model(AutoModelForSequenceClassification, name, dtype=torch.float32)
+    return model, AutoTokenizer.from_pretrained(name)
 
 
 def read_file(arguments: ClassifyArguments, names: list[str]) -> LabelledTexts:

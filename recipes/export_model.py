@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scratchgpt import ScratchGPTForCausalLM
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe, write_arguments
@@ -23,6 +23,7 @@ from scratchgpt.hub.staging import check_output, staged_directory
 from scratchgpt.interop import to_gpt2, to_llama, to_qwen3
 from scratchgpt.interop.checks import check_same_logits, logits_of, sample_ids
 from scratchgpt.interop.exported_files import complete_config, first_tokens
+from scratchgpt.training.bases import base_config
 
 TARGETS = {"gpt2": to_gpt2, "qwen3": to_qwen3, "llama": to_llama}
 
@@ -41,7 +42,7 @@ def load_ours(source: str) -> ScratchGPTForCausalLM:
     Raises:
         ValueError: for another architecture, and as `load_model`.
     """
-    if (kind := AutoConfig.from_pretrained(source).model_type) != "scratchgpt":
+    if (kind := base_config(source).model_type) != "scratchgpt":
         raise ValueError(f"{source} is a {kind} model, not a scratchgpt one: there is nothing to export")
     return load_model(ScratchGPTForCausalLM, source).eval()
 

@@ -20,6 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 import scratchgpt  # noqa: F401 - registers the classes
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe
 from scratchgpt.inference.decoding import load_for_decoding
+from scratchgpt.performance import check_device
 
 
 @dataclass
@@ -45,6 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     except ImportError as error:
         raise ValueError(f"{error}: serving needs the extra [serve]: pip install -e '.[serve]'") from error
     disable_progress_bar()
+    check_device(arguments.device)
     model, tokenizer = load_for_decoding(
         arguments.model, arguments.base, arguments.dtype, arguments.weight_bits, arguments.device
     )
