@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTForSeq
 from scratchgpt.adapters import AdapterArguments, add_adapter, load_base
 from scratchgpt.arguments import run_recipe
 from scratchgpt.hub.model_directory import save_model
+from scratchgpt.hub.names import check_source
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 from tests.runs import ROOT, SENTENCES
 
@@ -372,3 +374,44 @@ def test_one_line_and_exit_code_2(
     assert len(lines[0]) < 600
     assert found_files(here) == before
     assert seconds < SECONDS
+
+
+COMMANDS = [
+    ("recipes/chat.py", "--model folder/model", "did you mean folder/modell?"),
+    ("recipes/pretrain.py", "--data folder/text --tokenizer folder --output_dir out", "folder is no tokenizer"),
+    ("data_builders/text_files.py", "--source nowhere --output_dir out", "nowhere does not exist"),
+]
+
+
+@pytest.mark.parametrize(("script", "options", "said"), COMMANDS, ids=lambda value: str(value)[:40])
+def test_as_a_command(tmp_path: Path, script: str, options: str, said: str) -> None:
+    """In a process of its own. bitsandbytes says on import, in a line before, that it lacks a kernel from the Hub."""
+    (tmp_path / "folder" / "modell").mkdir(parents=True)
+    result = subprocess.run(
+        [sys.executable, str(ROOT / script), *options.split()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert result.returncode == 2, result.stderr
+    [line] = [line for line in result.stderr.splitlines() if "kernels-community" not in line]
+    assert said in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["data/mien", "data/mien/final", "./nowhere", "a/b/c", "/nowhere/at/all", "../x y"])
+def test_a_wrong_path_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "data" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"did you mean data/mine\?" if "mien" in name else "check the path|did you mean"
+    ):
+        check_source(name)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "openai-community/gpt2", "nobody/nothing", "data", "data/mine"])
+def test_names_and_what_is_there_may_be_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "data" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    check_source(name)
