@@ -132,11 +132,10 @@ def parse_arguments(kind: type[Arguments], argv: Sequence[str] | None = None) ->
         values, defaults = _read_yaml(Path(given[0]), kind)
         parser.set_defaults(**defaults)
         given = values + given[1:]
-    arguments, *_, unknown = parser.parse_args_into_dataclasses(
-        given, return_remaining_strings=True, look_for_args_file=False
-    )
-    if unknown:
+    # Before what is missing: that is often what was misspelt.
+    if unknown := parser.parse_known_args(given)[1]:
         raise ValueError(f"unknown option {unknown[0]}{_guess(unknown[0].lstrip('-').partition('=')[0], kind)}")
+    (arguments,) = parser.parse_args_into_dataclasses(given, look_for_args_file=False)
     check(arguments)
     if isinstance(arguments, RecipeArguments) and arguments.dry_run:
         print(to_yaml(arguments), end="")

@@ -9,7 +9,6 @@ from tests.runs import make_workplace, metrics, run_here
 
 
 def test_tensorboard_has_the_curves(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="needs the extra [track]")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     output = run_here(make_workplace(tmp_path), "run", max_steps=4, eval_steps=2, report_to="tensorboard")

@@ -5,6 +5,7 @@ import json
 
 from transformers.utils.hub import cached_file
 
+from ..hub.names import check_source
 from .corpus import describe_source, tokenize_corpus
 from .packing import Rows, SlidingWindows, StreamingRows
 from .text import read_texts
@@ -16,6 +17,7 @@ def find_tokenizer(name: str) -> str:
     Raises:
         ValueError: where there is none.
     """
+    check_source(name)
     try:
         file = cached_file(name, "tokenizer.json")
     except OSError as error:
