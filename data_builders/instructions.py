@@ -17,10 +17,9 @@ answers less than `--min_accepted` pass is named unfit, and nothing is written.
 """
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ import yaml
 from datasets import DatasetDict, Features, Value, load_from_disk
 from tqdm import tqdm
 
-from scratchgpt.arguments import option, parse_arguments
+from scratchgpt.arguments import option, parse_arguments, required, run_recipe
 from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, fingerprint, finish, make_dataset
 from scratchgpt.data.splits import draw
 
@@ -49,25 +48,29 @@ TASKS = ("summarise", "explain", "term", "compare", "extract")
 
 @dataclass(kw_only=True)
 class InstructionsArguments(BuilderArguments):
-    source: str = field(metadata={"help": "What pdf_reports.py wrote: a folder with documents/ and passages/."})
+    source: str = required("What pdf_reports.py wrote: a folder with documents/ and passages/.")
     teacher: str | None = option(
         None, "A chat model (folder or Hub name), or the endpoint's name of one; none: extractive."
     )
     endpoint: str | None = option(None, "Address of an OpenAI-compatible endpoint, as far as /v1.")
     prompts: str | None = option(None, "A file like teaching/prompts.yaml.")
     tasks: list[str] = option(list(TASKS), "Which tasks of the prompts file.")
-    pairs_per_passage: int = option(2, "How many of the tasks each passage is given.")
-    max_requests: int | None = option(None, "Ask the teacher no more than so many times.")
-    max_new_tokens: int = option(300, "Tokens of an answer, at most.")
-    temperature: float = option(0.0, "0: the likeliest answer.")
-    batch_size: int = option(8, "Requests that a local teacher answers together.")
-    requests_per_minute: float = option(60.0, "For an endpoint, at most.")
+    pairs_per_passage: int = option(2, "How many of the tasks each passage is given.", at_least=1)
+    max_requests: int | None = option(None, "Ask the teacher no more than so many times.", at_least=1)
+    max_new_tokens: int = option(300, "Tokens of an answer, at most.", at_least=1)
+    temperature: float = option(0.0, "0: the likeliest answer.", at_least=0, at_most=2)
+    batch_size: int = option(8, "Requests that a local teacher answers together.", at_least=1)
+    requests_per_minute: float = option(60.0, "For an endpoint, at most.", above=0)
     journal: str | None = option(None, "Where answers are kept; by default beside output_dir.")
-    min_answer_words: int = option(8, "Shorter answers are rejected.")
-    max_answer_words: int = option(250, "Longer answers are rejected.")
-    max_copied: float = option(0.6, "Share of an answer that may be copied from the passage, eight words in a row.")
-    min_support: float = option(0.6, "Share of an answer's content words that the passage must hold.")
-    min_accepted: float = option(0.5, "A teacher of whose answers fewer pass is unfit.")
+    min_answer_words: int = option(8, "Shorter answers are rejected.", at_least=1)
+    max_answer_words: int = option(250, "Longer answers are rejected.", at_least=1)
+    max_copied: float = option(
+        0.6, "Share of an answer that may be copied from the passage, eight words in a row.", at_least=0, at_most=1
+    )
+    min_support: float = option(
+        0.6, "Share of an answer's content words that the passage must hold.", at_least=0, at_most=1
+    )
+    min_accepted: float = option(0.5, "A teacher of whose answers fewer pass is unfit.", at_least=0, at_most=1)
 
 
 @dataclass
@@ -86,19 +89,8 @@ class Request:
 def check(arguments: InstructionsArguments) -> None:
     """
     Raises:
-        ValueError: for numbers that mean nothing; names the argument.
+        ValueError: for arguments that do not go together; names them.
     """
-    values = asdict(arguments)
-    for name in ("pairs_per_passage", "max_new_tokens", "batch_size", "min_answer_words", "max_requests"):
-        if values[name] is not None and values[name] < 1:
-            raise ValueError(f"{name}={values[name]}: give 1 or more")
-    for name in ("max_copied", "min_support", "min_accepted"):
-        if not 0 <= values[name] <= 1:
-            raise ValueError(f"{name}={values[name]}: give a number from 0 to 1")
-    if not arguments.temperature >= 0:
-        raise ValueError(f"temperature={arguments.temperature}: give 0 or more")
-    if not arguments.requests_per_minute > 0:
-        raise ValueError(f"requests_per_minute={arguments.requests_per_minute}: give a number above 0")
     if arguments.max_answer_words < arguments.min_answer_words:
         raise ValueError(f"max_answer_words={arguments.max_answer_words} is below min_answer_words")
     if arguments.endpoint and not arguments.teacher:
@@ -372,8 +364,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        print(f"instructions: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_recipe(main)

@@ -27,7 +27,7 @@ import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ import yaml
 from datasets import Features, Value
 from tqdm import tqdm
 
-from scratchgpt.arguments import option, parse_arguments
+from scratchgpt.arguments import option, parse_arguments, run_recipe
 from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
 from scratchgpt.data.splits import check_fractions, draw
 
@@ -59,25 +59,31 @@ SOME_SKIPPED = 3
 
 @dataclass(kw_only=True)
 class PDFReportsArguments(BuilderArguments):
-    source: list[str] = field(metadata={"help": "A folder, .pdf files, or a manifest (.yaml) of titles and links."})
+    source: list[str] = option([], "A folder, .pdf files, or a manifest (.yaml) of titles and links.")
     download_dir: str | None = option(None, "Where downloads are kept; by default beside output_dir.")
-    max_files: int | None = option(None, "Only the first so many.")
-    max_pages: int = option(1000, "Files with more pages are skipped.")
-    max_seconds: float = option(120.0, "Time to read one file in.")
-    max_memory_megabytes: int = option(2048, "Memory to read one file in.")
-    max_file_megabytes: int = option(200, "Larger downloads are refused.")
-    seconds_between_requests: float = option(3.0, "Pause between two downloads from one host.")
-    num_workers: int = option(2, "Files that are read at the same time.")
-    header_threshold: float = option(0.25, "Share of the pages on which a line must stand to be a header or footer.")
+    max_files: int | None = option(None, "Only the first so many.", at_least=1)
+    max_pages: int = option(1000, "Files with more pages are skipped.", at_least=1)
+    max_seconds: float = option(120.0, "Time to read one file in.", above=0)
+    max_memory_megabytes: int = option(2048, "Memory to read one file in.", at_least=64)
+    max_file_megabytes: int = option(200, "Larger downloads are refused.", at_least=1)
+    seconds_between_requests: float = option(3.0, "Pause between two downloads from one host.", at_least=0)
+    num_workers: int = option(2, "Files that are read at the same time.", at_least=1)
+    header_threshold: float = option(
+        0.25, "Share of the pages on which a line must stand to be a header or footer.", above=0, at_most=1
+    )
     keep_references: bool = option(False, "Whether the list of references stays.")
     keep_captions: bool = option(False, "Whether captions stay in the text.")
     keep_footnotes: bool = option(False, "Whether footnotes stay, after the paragraph that they interrupt.")
-    min_words: int = option(4, "Shorter paragraphs are left out.")
-    max_number_share: float = option(0.35, "Paragraphs with a larger share of digits are left out.")
-    near_duplicate_threshold: float = option(0.8, "Jaccard similarity from which a later paragraph is left out.")
-    passage_words: int = option(200, "Length of a passage.")
-    validation_fraction: float = option(0.1, "Share of the documents that validates.")
-    test_fraction: float = option(0.1, "Share of the documents that tests.")
+    min_words: int = option(4, "Shorter paragraphs are left out.", at_least=0)
+    max_number_share: float = option(
+        0.35, "Paragraphs with a larger share of digits are left out.", at_least=0, at_most=1
+    )
+    near_duplicate_threshold: float = option(
+        0.8, "Jaccard similarity from which a later paragraph is left out.", above=0, at_most=1
+    )
+    passage_words: int = option(200, "Length of a passage.", at_least=1)
+    validation_fraction: float = option(0.1, "Share of the documents that validates.", at_least=0, below=1)
+    test_fraction: float = option(0.1, "Share of the documents that tests.", at_least=0, below=1)
 
 
 @dataclass
@@ -94,23 +100,13 @@ class Source:
 def check(arguments: PDFReportsArguments) -> None:
     """
     Raises:
-        ValueError: for numbers that mean nothing, and without pymupdf; says what to do.
+        ValueError: for a missing source, for fractions that leave nothing, and without pymupdf; says what to do.
     """
     if find_spec("pymupdf") is None:
         raise ValueError('pymupdf is missing: pip install "scratchgpt[pdf]"')
     check_fractions(validation_fraction=arguments.validation_fraction, test_fraction=arguments.test_fraction)
-    values = asdict(arguments)
-    for name in ("header_threshold", "near_duplicate_threshold"):
-        if not 0 < values[name] <= 1:
-            raise ValueError(f"{name}={values[name]}: give a number above 0, at most 1")
-    if not 0 <= arguments.max_number_share <= 1:
-        raise ValueError(f"max_number_share={arguments.max_number_share}: give a number from 0 to 1")
-    at_least_1 = ("max_pages", "max_seconds", "max_memory_megabytes", "max_file_megabytes", "num_workers", "min_words")
-    for name in (*at_least_1, "passage_words", "max_files"):
-        if values[name] is not None and not values[name] >= 1:
-            raise ValueError(f"{name}={values[name]}: give 1 or more")
-    if not arguments.seconds_between_requests >= 0:
-        raise ValueError(f"seconds_between_requests={arguments.seconds_between_requests}: give 0 or more")
+    if not arguments.source:
+        raise ValueError("--source is missing: give a folder, .pdf files or a manifest (.yaml)")
 
 
 def read_manifest(file: Path, folder: Path) -> list[Source]:
@@ -362,8 +358,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ValueError as error:
-        print(f"pdf_reports: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_recipe(lambda: sys.exit(main()))

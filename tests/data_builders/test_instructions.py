@@ -16,7 +16,6 @@ from data_builders.instructions import (
     InstructionsArguments,
     ask,
     build,
-    check,
     check_fitness,
     fill_in,
     load,
@@ -361,8 +360,9 @@ def test_fitness() -> None:
     ],
 )
 def test_numbers_that_mean_nothing(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    command = ["--source", str(tmp_path), "--output_dir", str(tmp_path / "out")]
     with pytest.raises(ValueError, match=message):
-        check(arguments(tmp_path, **options))
+        main([*command, *(f"--{name}={value}" for name, value in options.items())])
 
 
 def test_a_folder_or_prompts_of_another_kind(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_as_a_script_with_one_line_for_a_mistake(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2
     assert result.stderr.strip().splitlines() == [
-        f"pdf_reports: {tmp_path / 'none'} does not exist: give a folder, .pdf files or a manifest as --source"
+        f"pdf_reports.py: {tmp_path / 'none'} does not exist: give a folder, .pdf files or a manifest as --source"
     ]
     assert list(tmp_path.iterdir()) == []
 
@@ -183,13 +183,13 @@ def test_which_files(folder: Path, tmp_path: Path) -> None:
 )
 def test_numbers_that_mean_nothing(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
-        check(arguments(**{name: value}))
+        main(["--source", "a.pdf", "--output_dir", "out", f"--{name}={value}"])
 
 
 def test_without_pymupdf_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data_builders.pdf_reports.find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r'pymupdf is missing: pip install "scratchgpt\[pdf\]"'):
-        check(arguments())
+        check(arguments(source=["a.pdf"]))
 
 
 def test_splits() -> None:
