@@ -22,6 +22,7 @@ PUBLIC: dict[str, list[str] | None] = {
     "scratchgpt": None,
     "scratchgpt.tokenizers": None,
     "scratchgpt.interop": None,
+    "scratchgpt.training.on_text": ["train_on_text"],
     "scratchgpt.training.loop": ["build_accelerator", "train"],
     "scratchgpt.training.tasks.language_modelling": ["LanguageModelling"],
     "scratchgpt.data.pretraining_rows": ["training_rows"],
