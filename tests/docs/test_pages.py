@@ -144,4 +144,5 @@ def test_links_lead_somewhere(page: Path) -> None:
     if not page.exists():
         pytest.skip("make test-versions has not written it yet")
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
-    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+    ours = [link for link in links if "://" not in link and Path(link).name != "versions.md"]  # see above
+    assert [link for link in ours if not (page.parent / link).exists()] == []
