@@ -143,6 +143,7 @@ def test_notes_are_obeyed() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     if not page.exists():
         pytest.skip("make test-versions has not written it yet")
-    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    text = page.read_text(encoding="utf-8")
+    links = [*re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text), *re.findall(r'src="([^"]+)"', text)]
     ours = [link for link in links if "://" not in link and Path(link).name != "versions.md"]  # see above
     assert [link for link in ours if not (page.parent / link).exists()] == []

@@ -45,3 +45,21 @@ def test_inline_commands_have_options_that_exist(script: str, monkeypatch: pytes
         runpy.run_path(str(ROOT / script), run_name="__main__")
     options = {option for name, option in INLINE if name == script and option not in ("", "help")}
     assert {option for option in options if f"--{option}" not in printed.getvalue()} == set()
+
+
+def test_the_run_in_the_readme_is_what_its_commands_print(tmp_path: Path) -> None:
+    script = runpy.run_path(str(ROOT / ".ci" / "readme_run.py"))
+    (tmp_path / "README.md").write_text(
+        "```bash\npip install nothing\n```\n```bash\nseq 40\n```\n"
+        "```bash\nmkdir -p runs/mine\necho picture > runs/mine/loss.png\n```\n"
+        "<!-- run:begin -->\nold\n<!-- run:end -->\nend\n"
+    )
+    script["main"].__globals__["ROOT"] = tmp_path
+    script["main"]()
+    text = (tmp_path / "README.md").read_text()
+    shown = text.partition("<!-- run:begin -->")[2]
+    assert shown.splitlines()[3:7] == ["```text", "$ seq 40", "1", "2"]
+    assert "14\n[… 12 lines left out …]\n27\n" in shown
+    assert "old" not in text
+    assert text.endswith("40\n```\n<!-- run:end -->\nend\n")
+    assert (tmp_path / "docs" / "images" / "run.png").read_text() == "picture\n"
