@@ -162,7 +162,7 @@ def _dump(values: dict[str, Any]) -> str:
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=119)
 
 
-def _tell_less(value: Any) -> Any:
+def shortened_path(value: Any) -> Any:
     """An absolute path below the working directory relative to it, one below the home directory as ~/…"""
     if not isinstance(value, str) or not os.path.isabs(value):
         return value
@@ -175,9 +175,10 @@ def _tell_less(value: Any) -> Any:
 def write_arguments(arguments: Any, directory: str | os.PathLike[str]) -> None:
     """Writes `arguments.yaml`, from which the recipe does the same again.
 
-    It may be shared with the results: see `_tell_less` for its paths.
+    It may be shared with the results: see `shortened_path` for its paths.
     """
-    values = {name: _tell_less(value) for name, value in asdict(arguments).items() if name not in NOT_PART_OF_A_RUN}
+    kept = {name: value for name, value in asdict(arguments).items() if name not in NOT_PART_OF_A_RUN}
+    values = {name: shortened_path(value) for name, value in kept.items()}
     text = f"# Given to the recipe again, this reproduces the run.\n{_dump(values)}"
     (Path(directory) / ARGUMENTS_FILE).write_text(text, encoding="utf-8")
 

@@ -139,7 +139,9 @@ def test_notes_are_obeyed() -> None:
     assert "| vocab_size |" in Path("report").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", [*PAGES, *(ROOT / "docs" / name for name in sorted(LOGS))], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [*PAGES, *(ROOT / "docs" / name for name in sorted(LOGS))], ids=lambda page: page.name
+)
 def test_links_lead_somewhere(page: Path) -> None:
     if not page.exists():
         pytest.skip("make test-versions has not written it yet")
