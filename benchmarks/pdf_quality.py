@@ -153,7 +153,7 @@ def main() -> None:
         candidates[package] = function
         packages.append(package)
     candidates["the seed's own"] = lambda file: seed_text(corpus, file.stem)
-    figures: list[dict[str, Any]] = []
+    measurements: list[dict[str, Any]] = []
     for candidate, function in candidates.items():
         for name, file in files.items():
             started = time.process_time()
@@ -164,7 +164,7 @@ def main() -> None:
             values = measure(text, headings[name], known)
             if candidate != "the seed's own":
                 values["seconds"] = seconds
-            figures += [
+            measurements += [
                 {
                     "benchmark": "Text of PDFs",
                     "case": name,
@@ -178,7 +178,7 @@ def main() -> None:
             ]
             print(candidate, name, {metric: round(value, 1) for metric, value in values.items()})
     facts = machine(*packages)
-    append((figure | facts for figure in figures), arguments.output)
+    append((each | facts for each in measurements), arguments.output)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def test_bits_per_byte_are_of_the_text(finished: Path, workplace: Path) -> None:
 )
 def test_launched_processes_do_what_one_does(finished: Path, workplace: Path, launcher: str, processes: int) -> None:
     """The README's commands: same tokens and loss curve for an equal global batch. How many processes there were, and
-    whether the weights were sharded, is asserted: accelerate takes less than it was asked for without a word."""
+    whether the weights were sharded, is asserted: accelerate takes less than it was asked for silently."""
     changed = {"per_device_train_batch_size": 4 // processes, "sample_prompts": "The quick"}
     run(command(workplace, launcher, launcher, **changed))
     found = results(workplace / launcher)
