@@ -63,7 +63,8 @@ def run(python: str, *arguments: str, **options: str) -> str:
 def run_tests(python: str, folder: Path) -> tuple[dict[str, int], list[str]]:
     """How many tests ran, failed and were skipped; and the names of those that failed."""
     report = folder / "report.xml"
-    command = [python, "-m", "pytest", "-q", "-n", "2", f"--junitxml={report}", *SUITES]
+    workers = os.environ.get("WORKERS", "2")
+    command = [python, "-m", "pytest", "-q", "-n", workers, f"--junitxml={report}", *SUITES]
     subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")})
     suite = ElementTree.parse(report).getroot()[0]
     counts = {name: int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped")}
@@ -96,6 +97,7 @@ def main(pythons: list[str]) -> int:
             failed += bad + ([] if found == expected else [f"{versions['transformers']}: other tokens"])
             cells = [versions[name] for name in SHOWN] + [same, str(passed), str(len(bad)), str(counts["skipped"])]
             rows.append("| " + " | ".join(cells) + " |")
+            print(rows[-1], *bad, sep="\n", flush=True)
     header = [*SHOWN, "model saved by the first row", "passed", "failed", "skipped"]
     lines = [
         "# Versions",

@@ -1,4 +1,4 @@
-"""Write the measured results into README.md: `python benchmarks/report.py [--check]`.
+"""Write the measured results into README.md and docs/results.md: `python benchmarks/report.py [--check]`.
 
 Every benchmark appends one JSON object a line to `benchmarks/results/<benchmark>.jsonl`:
 
@@ -10,7 +10,8 @@ a column for each case. Where something was measured again, the last line counts
 candidate; the ratio to it is then printed beside the value. It is `ratio` where the line has one (the median over
 rounds in which both took turns), else the quotient of the two values. `interval` [low, high] is printed after the
 value, and `decimals` says how many decimals both have. What else a line carries (counts, seed, versions, machine)
-stays in the file. Nothing between the two markers in the README is typed by hand.
+stays in the file. docs/results.md has all tables, the README the few results that `SUMMARY` names. Nothing between the
+two markers of either page is typed by hand.
 """
 
 import argparse
@@ -21,8 +22,29 @@ from typing import Any
 
 from records import RESULTS
 
-README = RESULTS.parents[1] / "README.md"
+ROOT = RESULTS.parents[1]
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+SUMMARY = (
+    # what the README says was measured; benchmark, metric, case; our candidate, and the one beside it
+    ("Training a 6-layer model on two CPU cores, tokens/s",
+     "Training step", "tokens/s", "(b) 6 layers, width 384, vocabulary 4,096, 16 × 256 tokens",
+     "scratchgpt modern", "nanoGPT bf16 compiled"),
+    ("Memory of that, MB",
+     "Training step", "peak memory, MB", "(b) 6 layers, width 384, vocabulary 4,096, 16 × 256 tokens",
+     "scratchgpt modern", "nanoGPT bf16 compiled"),
+    ("Writing with GPT-2 124M, one text at a time, tokens/s",
+     "Decoding, GPT-2 124M, 128 new tokens", "tokens/s", "batch 1",
+     "scratchgpt bf16", "transformers GPT2 bf16, static cache, compiled"),
+    ("TinyShakespeare after nanoGPT's CPU budget, nats per character (lower is better)",
+     "Learning per token", "nats per character of the last 10 % of TinyShakespeare", "mean of 3 seeds",
+     "modern preset", "gpt2 preset, nanoGPT's settings"),
+    ("SMS spam, accuracy in % on held-out messages",
+     "SMS spam", "held-out messages, mean of 5 seeds and its 95 % interval", "accuracy, %",
+     "scratchgpt, all weights", "TF-IDF logistic regression (char_wb)"),
+    ("Training a tokenizer on 25 MB, CPU seconds (lower is better)",
+     "Tokenizer training", "CPU seconds", "25 MB of reviews", "scratchgpt", "rustbpe"),
+)  # fmt: skip
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
@@ -92,26 +114,49 @@ def render(measurements: list[dict[str, Any]]) -> str:
     return "\n\n".join(f"**{benchmark}, {metric}**\n\n{table(group)}" for (benchmark, metric), group in groups.items())
 
 
-def insert(readme: str, section: str) -> str:
-    """`readme` with `section` between the two markers."""
-    head, begin, rest = readme.partition(BEGIN)
+def summary(measurements: list[dict[str, Any]]) -> str:
+    """The README's table: the results that `SUMMARY` names, each with the candidate beside it.
+
+    Raises:
+        ValueError: where one of them has not been measured.
+    """
+    cells = {
+        tuple(measurement[key] for key in ("benchmark", "metric", "case", "candidate")): measurement
+        for measurement in measurements
+    }
+    rows = [["", "scratchgpt", "for comparison"], ["---", "---:", "---:"]]
+    for label, *where, ours, theirs in SUMMARY:
+        if missing := [candidate for candidate in (ours, theirs) if (*where, candidate) not in cells]:
+            raise ValueError(f"{' / '.join(where)}: no result of {missing[0]}; measure it, or change SUMMARY")
+        mine, other = cells[(*where, ours)], cells[(*where, theirs)]
+        rows.append([label, f"{_text(mine)}, {ours}", f"{_text(other)}, {theirs}"])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def insert(page: str, section: str) -> str:
+    """`page` with `section` between the two markers."""
+    head, begin, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"README.md needs the markers {BEGIN} and {END}, in this order")
+        raise ValueError(f"the page needs the markers {BEGIN} and {END}, in this order")
     return f"{head}{BEGIN}\n\n{section}\n\n{END}{tail}"
 
 
+PAGES = {ROOT / "README.md": summary, ROOT / "docs" / "results.md": render}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write the measured results into README.md.")
-    parser.add_argument(
-        "--check", action="store_true", help="change nothing; exit 1 where README.md is not up to date"
-    )
+    parser = argparse.ArgumentParser(description="Write the measured results into README.md and docs/results.md.")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where a page is not up to date")
     arguments = parser.parse_args()
-    readme = README.read_text(encoding="utf-8")
-    wanted = insert(readme, render(read_results(RESULTS)))
-    if arguments.check:
-        sys.exit(wanted != readme and "README.md does not show benchmarks/results: run python benchmarks/report.py")
-    README.write_text(wanted, encoding="utf-8")
+    measurements = read_results(RESULTS)
+    for page, section in PAGES.items():
+        text = page.read_text(encoding="utf-8")
+        wanted = insert(text, section(measurements))
+        if not arguments.check:
+            page.write_text(wanted, encoding="utf-8")
+        elif wanted != text:
+            sys.exit(f"{page.name} does not show benchmarks/results: run python benchmarks/report.py")
 
 
 if __name__ == "__main__":

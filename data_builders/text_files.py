@@ -30,7 +30,7 @@ from datasketch import MinHash, MinHashLSH
 from tqdm import tqdm
 
 from scratchgpt.arguments import option, parse_arguments, required, run_recipe
-from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
+from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset, say
 from scratchgpt.data.files import source_name, suffix_of
 from scratchgpt.data.splits import assign, check_fractions, draw
 from scratchgpt.data.text import read_texts, text_files
@@ -217,9 +217,9 @@ def main(argv: list[str] | None = None) -> None:
     check_arguments(arguments)
     built = build(arguments)
     kept = sum(split.num_rows for split in built.data.values())
-    print(removal_table(kept, Counter(built.build["removed"])))
+    say(arguments, removal_table(kept, Counter(built.build["removed"])))
     for kind, count in built.build["other_files"].items():
-        print(f"{count:,} {kind} files are not read")
+        say(arguments, f"{count:,} {kind} files are not read")
     finish(arguments, {"": built})
 
 

@@ -21,33 +21,36 @@ from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
 
 import scratchgpt  # noqa: F401 - registers the classes
-from scratchgpt.arguments import option, parse_arguments, required, run_recipe
+from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe
 from scratchgpt.inference.chat import Answer, ChatSession, Sampling
 from scratchgpt.inference.decoding import load_for_decoding
+from scratchgpt.performance import check_device
 
 EXIT_CTRL_C = 130  # as shells have it
 HELP = "/reset forgets what was said; /save FILE appends the conversation to FILE (chat.jsonl); /quit or Ctrl-D leaves"
 
 
 @dataclass
-class ChatArguments:
+class ChatArguments(RecipeArguments):
     model: str = required("Model directory or Hub name, or the directory of an adapter.")
     base: str | None = option(None, "The base of an adapter, if it is no longer where it was.")
     prompt: str | None = option(None, "Answer this, print the answer, and stop.")
     system: str | None = option(None, "A system message.")
-    seed: int | None = option(None, "The same answers in every run.")
+    seed: int | None = option(None, "The same answers in every run.", at_least=0)
 
     max_new_tokens: int | None = option(
-        None, "Tokens of an answer, at most; the context keeps so many free. Default: half of it, up to 256."
+        None,
+        "Tokens of an answer, at most; the context keeps so many free. Default: half of it, up to 256.",
+        at_least=1,
     )
-    temperature: float = option(0.7, "0: always the likeliest token; higher: more varied.")
-    top_k: int = option(50, "Only the k likeliest tokens; 0: all.")
-    top_p: float = option(1.0, "Only the likeliest tokens that together have this probability.")
-    min_p: float = option(0.0, "Only tokens with this share of the likeliest one's probability.")
-    repetition_penalty: float = option(1.0, "Above 1, tokens that occurred become less likely.")
+    temperature: float = option(0.7, "0: always the likeliest token; higher: more varied.", at_least=0)
+    top_k: int = option(50, "Only the k likeliest tokens; 0: all.", at_least=0)
+    top_p: float = option(1.0, "Only the likeliest tokens that together have this probability.", above=0, at_most=1)
+    min_p: float = option(0.0, "Only tokens with this share of the likeliest one's probability.", at_least=0, below=1)
+    repetition_penalty: float = option(1.0, "Above 1, tokens that occurred become less likely.", above=0)
 
     dtype: Literal["float32", "bfloat16", "float16"] | None = option(None, "Default: bfloat16 where it is fast.")
-    weight_bits: int | None = option(None, "8 or 4: weights rounded to so many bits, for speed on the CPU.")
+    weight_bits: Literal[8, 4] | None = option(None, "Weights rounded to so many bits, for speed on the CPU.")
     compile: bool = option(False, "Compile the decoding step: faster answers, after a wait for the first one.")
     device: str = option("cpu", "Where to compute: cpu, cuda, …")
 
@@ -120,14 +123,14 @@ def talk(session: ChatSession) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(ChatArguments, argv)
-    sampling = arguments.sampling()  # what is wrong with it is said before the model is loaded
     disable_progress_bar()
+    check_device(arguments.device)
     if arguments.seed is not None:
         set_seed(arguments.seed)
     model, tokenizer = load_for_decoding(
         arguments.model, arguments.base, arguments.dtype, arguments.weight_bits, arguments.device
     )
-    session = ChatSession(model, tokenizer, arguments.system, sampling, arguments.compile)
+    session = ChatSession(model, tokenizer, arguments.system, arguments.sampling(), arguments.compile)
     if arguments.prompt is None:
         talk(session)
     elif ask(session, arguments.prompt).ending == "interrupted":

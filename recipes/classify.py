@@ -22,17 +22,17 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 from scratchgpt import ScratchGPTForSequenceClassification
 from scratchgpt.adapters import is_adapter, load_adapter, merge_adapter
-from scratchgpt.arguments import check, option, parse_arguments, required, run_recipe
+from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe
 from scratchgpt.data.files import open_text, read_rows, suffix_of
 from scratchgpt.data.labelled_texts import LabelledTexts, read_labelled
 from scratchgpt.data.text_rows import TextRows
 from scratchgpt.evaluation.classification import measure, predict
 from scratchgpt.hub.model_directory import load_model
-from scratchgpt.hub.staging import replaced_file
+from scratchgpt.hub.staging import check_writable, replaced_file
 
 
 @dataclass
-class ClassifyArguments:
+class ClassifyArguments(RecipeArguments):
     model: str = required("Directory or Hub name of a classifier, or the directory of its adapter.")
     data: str = required("File of texts: .txt, .csv, .tsv, .json, .jsonl or .parquet.")
     output: str = required("File to write: .jsonl, .csv or .tsv.")
@@ -43,11 +43,9 @@ class ClassifyArguments:
     overwrite: bool = option(False, "Replace output if it is there.")
 
     def __post_init__(self) -> None:
-        check(self)
+        super().__post_init__()
         if Path(self.output).suffix not in (".jsonl", ".csv", ".tsv"):
             raise ValueError(f"{self.output}: write to a .jsonl, .csv or .tsv")
-        if Path(self.output).exists() and not self.overwrite:
-            raise ValueError(f"{self.output} is there: give another file, or --overwrite True")
 
 
 def load_classifier(name: str, base: str | None = None) -> tuple[Any, PreTrainedTokenizerBase]:
@@ -59,8 +57,8 @@ def load_classifier(name: str, base: str | None = None) -> tuple[Any, PreTrained
     if is_adapter(name):
         adapted, tokenizer = load_adapter(name, base, ScratchGPTForSequenceClassification)
         return merge_adapter(adapted), tokenizer
-    tokenizer = AutoTokenizer.from_pretrained(name)
-    return load_model(AutoModelForSequenceClassification, name, dtype=torch.float32), tokenizer
+    model = load_model(AutoModelForSequenceClassification, name, dtype=torch.float32)
+    return model, AutoTokenizer.from_pretrained(name)
 
 
 def read_file(arguments: ClassifyArguments, names: list[str]) -> LabelledTexts:
@@ -103,6 +101,10 @@ def write(file: Path, rows: list[dict[str, str | float]]) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(ClassifyArguments, argv)
+    output = Path(arguments.output)
+    if output.exists() and not (arguments.overwrite and output.is_file()):
+        raise ValueError(f"{output} exists: give another file, or --overwrite true")
+    check_writable(output.parent)
     model, tokenizer = load_classifier(arguments.model, arguments.base)
     names = [model.config.id2label[number] for number in range(model.config.num_labels)]
     data = read_file(arguments, names)
@@ -119,7 +121,7 @@ def main(argv: list[str] | None = None) -> None:
         }
         for each in probabilities
     ]
-    write(Path(arguments.output), answers)
+    write(output, answers)
     print(f"{len(answers):,} texts: {arguments.output}")
     if arguments.label_column is not None:
         print(measure(logits, rows.labels, names).summary().removeprefix("validation "))

@@ -11,18 +11,19 @@ import added. The directory is written only if the logits of a sentence are thos
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scratchgpt import ScratchGPTForCausalLM
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe, write_arguments
-from scratchgpt.hub.model_directory import check_tokenizer
+from scratchgpt.hub.model_directory import check_tokenizer, load_model
 from scratchgpt.hub.staging import check_output, staged_directory
 from scratchgpt.interop import to_gpt2, to_llama, to_qwen3
 from scratchgpt.interop.checks import check_same_logits, logits_of, sample_ids
 from scratchgpt.interop.exported_files import complete_config, first_tokens
+from scratchgpt.training.bases import base_config
 
 TARGETS = {"gpt2": to_gpt2, "qwen3": to_qwen3, "llama": to_llama}
 
@@ -35,27 +36,22 @@ class ExportArguments(RecipeArguments):
     overwrite: bool = option(False, "Replace an earlier export in output_dir.")
 
 
-def load_model(source: str) -> ScratchGPTForCausalLM:
+def load_ours(source: str) -> ScratchGPTForCausalLM:
     """The model, in the precision in which it was saved.
 
     Raises:
-        ValueError: for another architecture, and for a directory that lacks weights; names them.
+        ValueError: for another architecture, and as `load_model`.
     """
-    if (kind := AutoConfig.from_pretrained(source).model_type) != "scratchgpt":
+    if (kind := base_config(source).model_type) != "scratchgpt":
         raise ValueError(f"{source} is a {kind} model, not a scratchgpt one: there is nothing to export")
-    loaded: Any = ScratchGPTForCausalLM.from_pretrained(source, output_loading_info=True)
-    model, report = loaded
-    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if found := sorted(map(str, report[problem])):
-            raise ValueError(f"{source} is no language model of its configuration: {problem} {found[:5]}")
-    return model.eval()
+    return load_model(ScratchGPTForCausalLM, source).eval()
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(ExportArguments, argv)
     check_output(arguments.output_dir, arguments.overwrite, marker="config.json")
     source = arguments.model_name_or_path
-    model = load_model(source)
+    model = load_ours(source)
     exported = TARGETS[arguments.to](model)
     size = exported.config.vocab_size
     tokenizer = None

@@ -27,7 +27,7 @@ from transformers import AutoTokenizer
 
 from scratchgpt import ScratchGPTForSequenceClassification
 from scratchgpt.adapters import AdapterArguments, add_adapter, describe_parameters, load_adapter, merge_adapter
-from scratchgpt.arguments import option, parse_arguments, required, run_recipe
+from scratchgpt.arguments import option, parse_arguments, required, run_recipe, shortened_path
 from scratchgpt.data.labelled_splits import LabelledDataArguments, load_splits
 from scratchgpt.data.labelled_texts import fingerprint_texts
 from scratchgpt.data.text_rows import TextRows
@@ -149,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
     facts = {
         "tuning": arguments.tuning,
         "class_weights": arguments.class_weights,
-        "base": "random weights" if model_options["from_scratch"] else base,
+        "base": "random weights" if model_options["from_scratch"] else shortened_path(base),
         "num_trained_parameters": num_trained,
         "seconds": round(seconds, 1),
         "peak_memory_mb": round(peak_memory_mb(accelerator.device)),

@@ -18,7 +18,6 @@ to questions of the validation split, with their scores in `responses.json`. To 
     python recipes/chat.py --model <output_dir>/final
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,6 +63,7 @@ class InstructArguments(AdapterArguments, LanguageModelArguments):
 
     learning_rate: float = option(2e-4, "Peak learning rate of AdamW.", above=0, at_most=MAX_LEARNING_RATE)
     weight_decay: float = option(0.0, "Decoupled weight decay of the matrices.", at_least=0, at_most=10)
+    eval_on_start: bool = option(True, "Evaluate the base first; the result goes to untuned.json.")
     load_best_at_end: bool = option(True, "final/ has the best checkpoint's weights instead of the last step's.")
 
     def __post_init__(self) -> None:
@@ -111,15 +111,10 @@ def main(argv: list[str] | None = None) -> None:
         model = add_adapter(model, arguments, roles)
     accelerator.print(describe_parameters(model))
     task = InstructionTuning(train_rows, eval_rows, tokenizer, arguments)
-    before = task.evaluate(model.to(accelerator.device), accelerator)
-    accelerator.print(f"before: {before.summary()}")
     if not train(task, model, tokenizer, arguments, accelerator, train_rows.fingerprint()):
         sys.exit(EXIT_INTERRUPTED)
 
-    if not accelerator.is_main_process:
-        return
-    (output_dir / "untuned.json").write_text(json.dumps(before.as_dict(), indent=2) + "\n", encoding="utf-8")
-    if arguments.num_responses:
+    if accelerator.is_main_process and arguments.num_responses:
         final = output_dir / "final"
         if arguments.tuning == "full":
             tuned, tokenizer = load_base(final), AutoTokenizer.from_pretrained(final)

@@ -20,7 +20,7 @@ from transformers import AutoTokenizer
 
 from scratchgpt import ScratchGPTForCausalLM, ScratchGPTTokenizer
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe, write_arguments
-from scratchgpt.hub.model_directory import check_tokenizer
+from scratchgpt.hub.model_directory import check_tokenizer, load_model
 from scratchgpt.hub.staging import check_output, staged_directory
 from scratchgpt.interop.checks import check_same_logits, logits_of, sample_ids
 from scratchgpt.interop.gpt2 import from_gpt2, reference_model
@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
         size = checkpoint.tensors["wte.weight"].shape[0]
         ids = sample_ids(tokenizer, size, config.max_position_embeddings)
         theirs = logits_of(reference_model(checkpoint), ids)
-        ours = logits_of(ScratchGPTForCausalLM.from_pretrained(folder, dtype=torch.float32), ids)
+        ours = logits_of(load_model(ScratchGPTForCausalLM, folder, dtype=torch.float32), ids)
         difference = check_same_logits(ours, theirs)
     print(f"{arguments.model_name_or_path} → {arguments.output_dir}: logits of {ids.shape[1]} tokens agree, ", end="")
     print(f"largest difference {difference:.2e}; vocabulary {size} → {config.vocab_size}, {config.hidden_act}")

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from scratchgpt.adapters import load_adapter, merge_adapter
-from scratchgpt.arguments import option, parse_arguments, required, run_recipe
+from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe
 from scratchgpt.data.chat import stop_token_id
 from scratchgpt.hub.model_directory import save_model
 from scratchgpt.hub.staging import check_output
 
 
 @dataclass
-class MergeArguments:
+class MergeArguments(RecipeArguments):
     adapter: str = required("Directory of the adapter.")
     output_dir: str = required("Where the merged model goes.")
     base: str | None = option(None, "The base, where it is no longer at its old place.")

@@ -18,12 +18,13 @@ from typing import Literal
 from transformers.utils.logging import disable_progress_bar
 
 import scratchgpt  # noqa: F401 - registers the classes
-from scratchgpt.arguments import option, parse_arguments, required, run_recipe
+from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe
 from scratchgpt.inference.decoding import load_for_decoding
+from scratchgpt.performance import check_device
 
 
 @dataclass
-class ServeArguments:
+class ServeArguments(RecipeArguments):
     model: str = required("Model directory or Hub name, or the directory of an adapter.")
     base: str | None = option(None, "The base of an adapter, if it is no longer where it was.")
     name: str | None = option(None, "What clients call the model; default: the last two parts of its path.")
@@ -31,7 +32,7 @@ class ServeArguments:
     port: int = option(8000, "Port to listen on; 0: any that is free.", at_least=0, at_most=65535)
 
     dtype: Literal["float32", "bfloat16", "float16"] | None = option(None, "Default: bfloat16 where it is fast.")
-    weight_bits: int | None = option(None, "8 or 4: weights rounded to so many bits, for speed on the CPU.")
+    weight_bits: Literal[8, 4] | None = option(None, "Weights rounded to so many bits, for speed on the CPU.")
     compile: bool = option(False, "Compile the decoding step: faster answers, after a wait for the first one.")
     device: str = option("cpu", "Where to compute: cpu, cuda, …")
 
@@ -45,6 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     except ImportError as error:
         raise ValueError(f"{error}: serving needs the extra [serve]: pip install -e '.[serve]'") from error
     disable_progress_bar()
+    check_device(arguments.device)
     model, tokenizer = load_for_decoding(
         arguments.model, arguments.base, arguments.dtype, arguments.weight_bits, arguments.device
     )

@@ -132,11 +132,10 @@ def parse_arguments(kind: type[Arguments], argv: Sequence[str] | None = None) ->
         values, defaults = _read_yaml(Path(given[0]), kind)
         parser.set_defaults(**defaults)
         given = values + given[1:]
-    arguments, *_, unknown = parser.parse_args_into_dataclasses(
-        given, return_remaining_strings=True, look_for_args_file=False
-    )
-    if unknown:
+    # Before what is missing: that is often what was misspelt.
+    if unknown := parser.parse_known_args(given)[1]:
         raise ValueError(f"unknown option {unknown[0]}{_guess(unknown[0].lstrip('-').partition('=')[0], kind)}")
+    (arguments,) = parser.parse_args_into_dataclasses(given, look_for_args_file=False)
     check(arguments)
     if isinstance(arguments, RecipeArguments) and arguments.dry_run:
         print(to_yaml(arguments), end="")
@@ -146,13 +145,41 @@ def parse_arguments(kind: type[Arguments], argv: Sequence[str] | None = None) ->
 
 def to_yaml(arguments: Any, leave_out: Sequence[str] = ("dry_run",)) -> str:
     """A YAML file from which `parse_arguments` makes the same arguments."""
-    values = {name: value for name, value in asdict(arguments).items() if name not in leave_out}
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=119)
+    return _dump({name: value for name, value in asdict(arguments).items() if name not in leave_out})
+
+
+class _Dumper(yaml.SafeDumper):
+    def represent_str(self, data: str) -> yaml.Node:
+        """Line breaks that only YAML 1.1 knows would be read back as others, unless they are escaped."""
+        style = '"' if set(data) & {"\x85", "\u2028", "\u2029"} else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
+def _dump(values: dict[str, Any]) -> str:
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=119)
+
+
+def shortened_path(value: Any) -> Any:
+    """An absolute path below the working directory relative to it, one below the home directory as ~/…"""
+    if not isinstance(value, str) or not os.path.isabs(value):
+        return value
+    for folder, prefix in ((Path.cwd(), Path()), (Path.home(), Path("~"))):
+        if folder != Path(folder.anchor) and Path(value).is_relative_to(folder):
+            return (prefix / Path(value).relative_to(folder)).as_posix()
+    return value
 
 
 def write_arguments(arguments: Any, directory: str | os.PathLike[str]) -> None:
-    """Writes `arguments.yaml`, from which the recipe does the same again."""
-    text = f"# Given to the recipe again, this reproduces the run.\n{to_yaml(arguments, NOT_PART_OF_A_RUN)}"
+    """Writes `arguments.yaml`, from which the recipe does the same again.
+
+    It may be shared with the results: see `shortened_path` for its paths.
+    """
+    kept = {name: value for name, value in asdict(arguments).items() if name not in NOT_PART_OF_A_RUN}
+    values = {name: shortened_path(value) for name, value in kept.items()}
+    text = f"# Given to the recipe again, this reproduces the run.\n{_dump(values)}"
     (Path(directory) / ARGUMENTS_FILE).write_text(text, encoding="utf-8")
 
 
@@ -200,7 +227,7 @@ def _read_yaml(file: Path, kind: type) -> tuple[list[str], dict[str, Any]]:
                 raise ValueError(f"{file}: {name} has no value: give one, or leave the line out")
             defaults[name] = None
         elif isinstance(node, yaml.ScalarNode):
-            values.append(f"--{name}={_bool_or_text(node) if bool in kinds else node.value}")
+            values.append(f"--{name}={_bool_or_text(node) if bool in kinds else _expanded(node.value)}")
         elif isinstance(node, yaml.SequenceNode) and list[str] in kinds:
             if wrong := [item for item in node.value if _is_null(item) or not isinstance(item, yaml.ScalarNode)]:
                 raise ValueError(f"{file}: {name} has no single value in line {wrong[0].start_mark.line + 1}")
@@ -208,6 +235,11 @@ def _read_yaml(file: Path, kind: type) -> tuple[list[str], dict[str, Any]]:
         else:
             raise ValueError(f"{file}: {name} takes one value")
     return values, defaults
+
+
+def _expanded(text: str) -> str:
+    """~/ as a shell would read it on the command line."""
+    return os.path.expanduser(text) if text.startswith("~/") else text
 
 
 def _is_null(node: yaml.Node) -> bool:

@@ -290,11 +290,14 @@ class ScratchGPTPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": ScratchGPTDecoderLayer, "attentions": ScratchGPTAttention}
 
-    def __init__(self, config: ScratchGPTConfig, *args: Any, **kwargs: Any):
-        super().__init__(config, *args, **kwargs)
+    def post_init(self) -> None:
+        """Ends every `__init__`: initialises the weights, and tells peft of the model where peft is loaded."""
+        super().post_init()
         # peft finds the layers that `LoraConfig()` adapts in a table of model types; these are Qwen3's and Llama's.
         if peft := sys.modules.get("peft.utils.constants"):
-            peft.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.setdefault(config.model_type, ["q_proj", "v_proj"])
+            peft.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.setdefault(
+                self.config.model_type, ["q_proj", "v_proj"]
+            )
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -129,3 +129,15 @@ def choose_autocast_dtype(device_type: str) -> tuple[torch.dtype | None, str]:
         if found:
             return torch.bfloat16, f"the CPU has {', '.join(sorted(found))}"
     return None, f"no bf16 instructions known of on this {device_type}"
+
+
+def check_device(name: str) -> None:
+    """Makes sure that `name` is a device of torch's.
+
+    Raises:
+        ValueError: for another word (gpu, say).
+    """
+    try:
+        torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device={name} is no device: give cpu, cuda (cuda:1 for the second), mps or xpu") from error

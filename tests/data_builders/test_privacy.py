@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,10 @@ FILES = {
         ("recipes.train_tokenizer", {"data": "texts", "eval_data": "texts/b.txt"}),
     ],
 )
-def test_no_file_names_the_folders(tmp_path: Path, program: str, arguments: dict[str, str]) -> None:
+def test_no_file_names_the_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, arguments: dict[str, str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name, content in FILES.items():
         (tmp_path / "home" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "home" / name).write_text(content, encoding="utf-8")
@@ -69,9 +73,16 @@ def test_no_file_names_the_folders(tmp_path: Path, program: str, arguments: dict
         assert str(tmp_path).encode() not in file.read_bytes(), file
 
 
-def test_the_report_of_a_tokenizer_says_what_it_was_trained_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("home", "written"), [("", "~/a.txt"), ("elsewhere", "a.txt")])
+def test_the_arguments_that_are_kept_work_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str, written: str
+) -> None:
+    """A path in one's home directory is written without its name, one in the working directory relative to that."""
+    monkeypatch.setenv("HOME", str(tmp_path / home))
+    monkeypatch.chdir(tmp_path if home else os.sep)
     (tmp_path / "a.txt").write_text("one two " * 30)
-    train_tokenizer.main(
-        ["--data", str(tmp_path / "a.txt"), "--output_dir", str(tmp_path / "t"), "--vocab_size", "270"]
-    )
-    assert json.loads((tmp_path / "t/report.json").read_text())["arguments"]["data"] == "a.txt"
+    command = ["--data", str(tmp_path / "a.txt"), "--output_dir", str(tmp_path / "t"), "--vocab_size", "270"]
+    train_tokenizer.main(command)
+    assert f"data: {written}\n" in (tmp_path / "t/arguments.yaml").read_text()
+    train_tokenizer.main([str(tmp_path / "t/arguments.yaml"), "--output_dir", str(tmp_path / "again")])
+    assert (tmp_path / "again/tokenizer.json").read_bytes() == (tmp_path / "t/tokenizer.json").read_bytes()

@@ -115,9 +115,9 @@ def test_another_process_gives_the_same_rows(folder: Path) -> None:
         check=True,
     )
     records = json.loads((folder / "build.json").read_text(encoding="utf-8"))
-    assert re.findall(r"SHA-256 of the rows: (\w+)", run.stdout) == [record["sha256"] for record in records.values()]
+    assert re.findall(r"SHA-256 of the rows: (\w+)", run.stderr) == [record["sha256"] for record in records.values()]
     assert run.stdout.startswith("output_dir: nowhere\n")
-    assert "nothing was written" in run.stdout
+    assert "nothing was written" in run.stderr
     assert not (Path(__file__).parents[2] / "nowhere").exists()
 
 

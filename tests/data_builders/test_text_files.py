@@ -170,7 +170,11 @@ def test_same_input_same_bytes_and_dry_run_writes_nothing(
     capsys.readouterr()
     main(["--source", str(folder), "--output_dir", str(tmp_path / "dry"), "--dry_run", "True"])
     assert not (tmp_path / "dry").exists()
-    assert json.loads(once["build.json"])["sha256"] in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert json.loads(once["build.json"])["sha256"] in printed.err
+    (tmp_path / "again.yaml").write_text(printed.out, encoding="utf-8")  # it once had tables in it
+    main([str(tmp_path / "again.yaml")])
+    assert json.loads((tmp_path / "dry/build.json").read_text())["sha256"] in printed.err
 
 
 @pytest.mark.parametrize(

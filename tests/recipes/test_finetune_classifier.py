@@ -213,7 +213,7 @@ def test_a_file_is_classified_in_batches(finished: Path, workplace: Path, capsys
     assert [answer["label"] for answer in answers] == [answer["label"] for answer in piped]
     assert [answer["probability"] for answer in answers] == pytest.approx([answer["score"] for answer in piped], 1e-4)
     assert answers[0]["p(ham)"] + answers[0]["p(spam)"] == pytest.approx(1)
-    with pytest.raises(ValueError, match="is there: give another file, or --overwrite"):
+    with pytest.raises(ValueError, match="exists: give another file, or --overwrite"):
         classify.main([*common, "--output", str(workplace / "out.jsonl")])
     (workplace / "new.txt").write_text("win a prize\nsee you\n")
     classify.main(["--model", str(finished / "final"), "--data", str(workplace / "new.txt"),

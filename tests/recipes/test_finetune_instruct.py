@@ -176,9 +176,9 @@ def test_bad_input_is_refused_before_anything_is_written(workplace: Path, tmp_pa
         ({"data": tmp_path / "chats.json"}, "no validation split"),
         ({"context_length": 65}, "beyond the model's context of 64"),
         ({"context_length": 8}, "has an answer that ends within"),
-        ({"model_name_or_path": workplace / "nowhere"}, "no model directory here"),
+        ({"model_name_or_path": workplace / "nowhere"}, "is neither here nor a name on the Hub"),
         ({"model_name_or_path": ""}, "--model_name_or_path is missing"),
-        ({"lora_targets": "c_attn"}, "Target modules"),
+        ({"lora_targets": "c_attn"}, "no layer is called .c_attn.; give "),
         ({"eval_split": "test"}, "no split 'test'"),
     ):
         with pytest.raises(ValueError, match=complaint):

@@ -52,7 +52,7 @@ def test_bits_per_byte_are_of_the_text(finished: Path, workplace: Path) -> None:
 )
 def test_launched_processes_do_what_one_does(finished: Path, workplace: Path, launcher: str, processes: int) -> None:
     """The README's commands: same tokens and loss curve for an equal global batch. How many processes there were, and
-    whether the weights were sharded, is asserted: accelerate takes less than it was asked for without a word."""
+    whether the weights were sharded, is asserted: accelerate takes less than it was asked for silently."""
     changed = {"per_device_train_batch_size": 4 // processes, "sample_prompts": "The quick"}
     run(command(workplace, launcher, launcher, **changed))
     found = results(workplace / launcher)
@@ -213,7 +213,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(workplace: Pa
         ({"ema_decay": 2}, "ema_decay=2"),
         ({"lr_schedule": "wsd"}, "decay_steps=0"),
         ({"data": "no/such/place"}, "no/such/place"),
-        ({"tokenizer": "no/such/place"}, "no/such/place is no tokenizer"),
+        ({"tokenizer": "no/such/place"}, "no/such/place is neither here nor a name on the Hub"),
         ({"stride": 64}, r"stride must be in 1 … context_length=32, got 64"),
         ({"stride": 16, "streaming": True}, "--stride is for rows of a tokenised corpus"),
         ({"report_to": "tensorbord"}, "report_to=tensorbord is no tracker"),

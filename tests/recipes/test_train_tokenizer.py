@@ -38,16 +38,16 @@ def test_writes_tokenizer_and_report(corpus: Path, tmp_path: Path, kind: str, ca
         ]
     )
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
-    figures = report["tokenizers"][kind]
+    numbers = report["tokenizers"][kind]
     assert report["train"] == {"num_texts": 1, "num_bytes": len(TEXT)}
-    assert figures["round_trip"] == figures["same_ids_in_rust"] == "1/1"
-    assert figures["unknown_rate"] == 0
-    assert figures["bytes_per_token"] == pytest.approx(figures["num_bytes"] / figures["num_tokens"], abs=1e-4)
+    assert numbers["round_trip"] == numbers["same_ids_in_rust"] == "1/1"
+    assert numbers["unknown_rate"] == 0
+    assert numbers["bytes_per_token"] == pytest.approx(numbers["num_bytes"] / numbers["num_tokens"], abs=1e-4)
     assert "".join(report["new_words"]["catatonic"]["splits"][kind]) == " catatonic"
     assert report["new_words"]["catatonic"]["seen"] is False
     assert (out / "README.md").read_text(encoding="utf-8").endswith(capsys.readouterr().out[:-1])
     tokenizer = ScratchGPTTokenizer.from_pretrained(out)
-    assert len(tokenizer) == figures["vocab_size"] <= 310
+    assert len(tokenizer) == numbers["vocab_size"] <= 310
     assert tokenizer(TEXT)["input_ids"] == load(out).encode(TEXT)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["corpus.txt", "out"]
 

@@ -26,6 +26,7 @@ from scratchgpt.adapters import (
 )
 from scratchgpt.hub.fingerprints import (
     BASE_FILE,
+    base_reference,
     seen_from,
     tokenizer_fingerprint,
     verify_base,
@@ -364,5 +365,5 @@ def test_an_adapter_is_never_assigned_to_another_base(tokenizer, tmp_path: Path)
     with pytest.raises(ValueError, match="weights had the SHA-256"):
         verify_base(adapter)
     with pytest.raises(ValueError, match="never assigned to another base"):
-        write_base_reference(model, tokenizer, adapter)
+        write_base_reference(base_reference(model, tokenizer), adapter)
     assert (adapter / BASE_FILE).read_text() == before

@@ -1,4 +1,4 @@
-"""The README's results come from the result files, as they are."""
+"""The results in README.md and docs/results.md come from the result files, as they are."""
 
 import json
 from pathlib import Path
@@ -55,6 +55,15 @@ def test_only_the_section_changes() -> None:
         report.insert("no markers", "new")
 
 
-def test_the_readme_shows_the_result_files() -> None:
-    readme = report.README.read_text(encoding="utf-8")
-    assert report.insert(readme, report.render(report.read_results(report.RESULTS))) == readme
+def test_the_summary_has_both_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "SUMMARY", (("Speed", "Step", "tokens/s", "a", "ours", "theirs"),))
+    both = [measurement("ours", "a", 3000), measurement("theirs", "a", 1000)]
+    assert report.summary(both).splitlines()[2] == "| Speed | 3,000, ours | 1,000, theirs |"
+    with pytest.raises(ValueError, match="Step / tokens/s / a: no result of theirs"):
+        report.summary(both[:1])
+
+
+@pytest.mark.parametrize("page", report.PAGES, ids=lambda page: page.name)
+def test_the_pages_show_the_result_files(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert report.insert(text, report.PAGES[page](report.read_results(report.RESULTS))) == text

@@ -7,6 +7,7 @@ give the same bytes.
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class BuilderArguments:
     output_dir: str = required("Where the data set goes.")
     seed: int = option(0, "Decides which documents go to which split.", at_least=0)
     overwrite: bool = option(False, "Replace an earlier build in output_dir.")
-    dry_run: bool = option(False, "Print what would be built, and write nothing.")
+    dry_run: bool = option(False, "Build without writing: the arguments as a YAML file, and what would be there.")
 
 
 @dataclass(kw_only=True)
@@ -113,6 +114,8 @@ def card(built: Built) -> str:
 def finish(arguments: BuilderArguments, parts: Mapping[str, Built]) -> None:
     """Prints what was built and, unless it is a dry run, writes it.
 
+    In a dry run standard output is a YAML file that the builder takes; the rest is on standard error.
+
     Args:
         parts: by the name of the subfolder; one data set under the name "" is the output directory itself.
 
@@ -124,10 +127,15 @@ def finish(arguments: BuilderArguments, parts: Mapping[str, Built]) -> None:
     else:
         _write(arguments, parts)
     for name, built in parts.items():
-        print(f"\n{built.title}: {Path(arguments.output_dir) / name}\n\n{table(built.data)}")
-        print(f"\nSHA-256 of the rows: {fingerprint(built.data)}")
+        say(arguments, f"\n{built.title}: {Path(arguments.output_dir) / name}\n\n{table(built.data)}")
+        say(arguments, f"\nSHA-256 of the rows: {fingerprint(built.data)}")
     if arguments.dry_run:
-        print("\nA dry run: nothing was written.")
+        say(arguments, "\nA dry run: nothing was written.")
+
+
+def say(arguments: BuilderArguments, text: str) -> None:
+    """Prints `text` for people: on standard error in a dry run, whose standard output is YAML."""
+    print(text, file=sys.stderr if arguments.dry_run else sys.stdout)
 
 
 def _write(arguments: BuilderArguments, parts: Mapping[str, Built]) -> None:

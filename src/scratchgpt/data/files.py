@@ -61,7 +61,8 @@ def load_split(source: str | Path, split: str, streaming: bool = False) -> Any:
             return data
     else:
         is_name = re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", str(source)) and suffix_of(path) not in (*ROWS, ".txt")
-        if not path.exists() and not is_name:
+        is_below = len(path.parts) > 1 and Path(path.parts[0]).is_dir()  # data/mine is no owner called data
+        if not path.exists() and (is_below or not is_name):
             raise ValueError(
                 f"{str(source)!r} is neither a file or saved data set here nor a name on the Hub (owner/name): check "
                 "the path"

@@ -48,7 +48,7 @@ def load_splits(arguments: LabelledDataArguments, seed: int) -> dict[str, Labell
             if file is not None:
                 found[name] = read_labelled(file, **columns, names=train.names)
     else:
-        kept, removed = deduplicate(train.texts, train.labels)
+        kept, removed = deduplicate(train.texts, train.labels, train.names)
         unique = train.select(kept)
         rows = split_rows(unique.texts, unique.labels, fractions, seed)
         found = {name: unique.select(members) for name, members in rows.items()}

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers.utils.hub import cached_file
 
+from ..hub.names import check_source
 from ..tokenizers import BPETokenizer, to_transformers
 from .corpus import describe_source, tokenize_corpus
 from .held_out import made_once
@@ -66,6 +67,7 @@ def find_tokenizer(name: str) -> str:
     Raises:
         ValueError: where there is none.
     """
+    check_source(name)
     try:
         file = cached_file(name, "tokenizer.json")
     except OSError as error:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .fingerprints import BaseReference, base_reference, seen_from, write_base_reference
+from .names import check_source
 from .seals import seal, verify_if_sealed
 from .staging import staged_directory
 
@@ -70,14 +71,18 @@ def load_model(kind: Any, directory: str | os.PathLike[str], *, new_head: bool =
         kwargs: as for `from_pretrained`.
 
     Raises:
-        ValueError: where weights are missing, left over, of another shape, or not finite; names them.
+        ValueError: as `check_source`; where weights are missing, left over, of another shape, or not finite; names
+            them.
         SealError: where the directory is not what was written.
     """
+    check_source(directory)
     verify_if_sealed(directory)
     try:
         loaded: Any = kind.from_pretrained(directory, output_loading_info=True, **kwargs)
     except SafetensorError as error:
         raise ValueError(f"the weights of {directory} cannot be read: {error}") from error
+    except OSError as error:  # the library's own message may not say what was looked for
+        raise ValueError(f"{directory} cannot be loaded, neither here nor from the Hub: {error}") from error
     model, report = loaded
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         found = {str(key if isinstance(key, str) else key[0]) for key in report[problem]}
@@ -190,4 +195,8 @@ def load_weights(model: "PreTrainedModel | PeftModel", directory: str | os.PathL
         set_peft_model_state_dict(model, load_peft_weights(os.fspath(directory), device="cpu"))
     else:
         assert isinstance(model, PreTrainedModel)
-        model.load_state_dict(load_model(type(model), directory, dtype=torch.float32).state_dict())
+        weights = load_model(type(model), directory, dtype=torch.float32).state_dict()
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"{directory} holds a model of another shape: {error}") from error

@@ -133,7 +133,7 @@ def lock(path: Path, wait: bool = False) -> int | None:
         raise OSError("no locks on this system") from error
     try:
         descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):  # the latter: gone when we looked, there again now
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -165,7 +165,8 @@ def claimed(path: Path) -> Iterator[Path]:
     new, descriptor = path.with_name(f".{path.name}{NEW}"), None
     try:
         while descriptor is None:
-            new.mkdir(exist_ok=True)
+            with suppress(FileExistsError):  # not exist_ok, which raises where it is renamed in that moment
+                new.mkdir()
             descriptor = lock(new, wait=True)
     except OSError:  # no locks here: a name that nobody else has, and nobody waits
         new = path.with_name(f".{path.name}.{uuid4().hex[:8]}{NEW}")

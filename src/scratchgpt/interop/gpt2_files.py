@@ -26,6 +26,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from safetensors import SafetensorError, safe_open
 from transformers import GenerationConfig
 
+from ..hub.names import check_source
 from .tensorflow_checkpoint import Entry, read_index
 
 CONFIGURATION_FILES = ["config.json", "generation_config.json"]
@@ -154,6 +155,7 @@ def find_files(source: str, revision: str | None = None) -> Path:
         return path
     if (index := Path(f"{path}.index")).is_file():  # TensorFlow names a checkpoint by its prefix
         return index
+    check_source(source)
     try:
         wanted = CONFIGURATION_FILES + TOKENIZER_FILES + SAFETENSORS_FILES
         folder = Path(snapshot_download(source, revision=revision, allow_patterns=wanted))

@@ -53,6 +53,7 @@ class TrainingArguments(RecipeArguments):
     eval_steps: int = option(
         250, "Steps between two evaluations on the validation split; the last step is always one.", at_least=1
     )
+    eval_on_start: bool = option(False, "Evaluate before the first step too; the result goes to untuned.json.")
     early_stopping_patience: int | None = option(
         None, "Stop after this many evaluations without a better one.", at_least=1
     )

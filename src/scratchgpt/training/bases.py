@@ -17,6 +17,7 @@ from ..data.corpus import tokenize_corpus
 from ..data.packing import PackedRows
 from ..hub.intermediates import Intermediate, base_inputs
 from ..hub.model_directory import save_model
+from ..hub.names import check_source
 from ..modeling_scratchgpt import ScratchGPTForCausalLM, ScratchGPTPreTrainedModel
 from ..tokenization_scratchgpt import CHAT_TEMPLATE, END_OF_TURN, PAD, ROLES
 from .arguments import MAX_LEARNING_RATE, LanguageModelArguments, TrainingArguments
@@ -30,6 +31,7 @@ def base_config(base: str, **fields: Any) -> Any:
     Raises:
         ValueError: for a base that is not there.
     """
+    check_source(base)
     try:
         return AutoConfig.from_pretrained(base, **fields)
     except OSError as error:

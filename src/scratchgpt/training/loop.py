@@ -221,6 +221,12 @@ class _Run:
         self._start_trackers()
         throughput, rate, result = Throughput(), None, None
         peak_flops = self._peak_flops()
+        if arguments.eval_on_start and progress.step == 0:
+            before = self.evaluate()
+            metrics.say(f"before: {before.summary()}")
+            if accelerator.is_main_process:
+                text = json.dumps(before.as_dict(), indent=2) + "\n"
+                (self.output_dir / "untuned.json").write_text(text, encoding="utf-8")
         self.state.model.train()
         first = progress.step
         if arguments.compile and not self._is_done():

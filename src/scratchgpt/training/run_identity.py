@@ -30,7 +30,7 @@ ARGUMENTS_NOT_COUNTING = {
     # what is done after training
     "test_data", "baselines", "num_responses", "response_tokens",
     # what is shown and kept
-    "logging_steps", "report_to", "sample_prompts", "sample_tokens", "save_steps", "save_total_limit",
+    "logging_steps", "report_to", "sample_prompts", "sample_tokens", "save_steps", "save_total_limit", "eval_on_start",
     # how the run is started
     "resume_from_checkpoint", "dry_run",
     # what is recorded as it came out: in max_steps, in the adapter's configuration

@@ -21,11 +21,11 @@ class Evaluation(Protocol):
     """Decides which checkpoint is the best: lower is better."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Every figure with the counts it was computed on, for metrics.jsonl and results.json."""
+        """Every number with the counts it was computed on, for metrics.jsonl and results.json."""
         ...
 
     def summary(self) -> str:
-        """The figures that one wants to see pass by, in a line."""
+        """The most important numbers, in one line."""
         ...
 
 
