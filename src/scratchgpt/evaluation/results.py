@@ -1,0 +1,99 @@
+"""What an evaluation measured, as `results.json` keeps it: one file a model, used again only where it is still valid.
+
+    {"model": {…}, "blimp": {"accuracy": {"value": 0.71, "count": 53600, "interval": [0.70, 0.72], "signature": "…"}}}
+
+Beside it `items/<suite>.json` holds the score of every item, so that two models can be compared item by item.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..hub.staging import replaced_file
+
+FILE = "results.json"
+NOT_SUITES = ("model", "identities")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number, with what a reader needs to believe it."""
+
+    value: float
+    count: int
+    """Of the items, tokens or bytes that it was computed on."""
+    interval: tuple[float, float] | None
+    """95 % confidence interval, or None where there is none."""
+    signature: str
+    """The metric's name, its settings, and the version of the library that computed it."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever else belongs to the number: chance, standard_error, smallest_difference, …"""
+
+    def as_dict(self) -> dict[str, Any]:
+        values = asdict(self)
+        return values | values.pop("details")
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """What a suite found out about a model."""
+
+    metrics: Mapping[str, Measurement]
+    items: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Of some metrics the score of each item, in the order of the items, for paired comparisons."""
+
+
+class Suite(Protocol):
+    """Something that is measured on a model."""
+
+    name: str
+
+    def identity(self) -> dict[str, Any]:
+        """Whatever the result depends on beside the model: fingerprint of the data, settings, library versions."""
+        ...
+
+    def check(self, config: Any, tokenizer: Any) -> None:
+        """Raises ValueError, with a remedy, where the suite cannot be run. Called before any work."""
+        ...
+
+    def run(self, model: Any, tokenizer: Any) -> SuiteResult: ...
+
+
+class Results:
+    """The results of one model in one directory.
+
+    Args:
+        model: what identifies the model: weights, tokenizer, dtype, … Results of another model are not used.
+    """
+
+    def __init__(self, directory: Path, model: Mapping[str, Any]) -> None:
+        self.directory = directory
+        self.values: dict[str, Any] = {"model": dict(model), "identities": {}}
+        if (directory / FILE).is_file():
+            stored = json.loads((directory / FILE).read_text(encoding="utf-8"))
+            if stored.get("model") == self.values["model"]:
+                self.values = stored
+
+    def has(self, suite: Suite) -> bool:
+        """Whether the suite was run on this model as it would be today."""
+        return suite.name in self.values and self.values["identities"].get(suite.name) == _hash(suite.identity())
+
+    def record(self, suite: Suite, result: SuiteResult) -> None:
+        """Writes what was found, and the items first: results.json never names items that are not there."""
+        (self.directory / "items").mkdir(parents=True, exist_ok=True)
+        _write(self.directory / "items" / f"{suite.name}.json", {name: list(of) for name, of in result.items.items()})
+        self.values[suite.name] = {name: found.as_dict() for name, found in result.metrics.items()}
+        self.values["identities"][suite.name] = _hash(suite.identity())
+        _write(self.directory / FILE, self.values)
+
+
+def _hash(identity: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _write(file: Path, values: Any) -> None:
+    with replaced_file(file) as new:
+        new.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
