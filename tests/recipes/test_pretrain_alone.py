@@ -10,6 +10,7 @@ from datasets import load_from_disk
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recipes import pretrain
+from scratchgpt.training import pretraining
 from tests.runs import SENTENCES, command, make_workplace, metrics, results, run
 
 MINUTES = "--minutes=0.1"
@@ -61,7 +62,7 @@ def test_resuming_takes_the_plan_that_there_is(alone: tuple[Path, str], tmp_path
     """Measured anew it would be another run; another text is."""
     folder, _ = alone
     shutil.copytree(folder / "mine", tmp_path / "mine")
-    monkeypatch.setattr(pretrain, "measure", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(pretraining, "measure", lambda *_: pytest.fail("measured"))
     again = [f"--data={folder / 'my.txt'}", f"--output_dir={tmp_path / 'mine'}", f"--cache_dir={folder / 'cache'}",
              MINUTES, "--resume_from_checkpoint=true"]  # fmt: skip
     pretrain.main(again)
