@@ -1,4 +1,4 @@
-"""How long `make demo` will take on this machine, from a few seconds of measuring; where that is too long, fewer steps.
+"""How long `make demo` will take on this machine, from a few seconds of measuring; where too long, fewer steps.
 
     python -m scratchgpt.training.demo_time recipes/configs/pretrain/demo.yaml runs/demo/base_options
 
