@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
-from scratchgpt import ScratchGPTForSequenceClassification
+import scratchgpt  # noqa: F401 - registers the classes
 from scratchgpt.adapters import is_adapter, load_adapter, merge_adapter
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe
 from scratchgpt.data.files import open_text, read_rows, suffix_of
@@ -55,7 +55,7 @@ def load_classifier(name: str, base: str | None = None) -> tuple[Any, PreTrained
         ValueError: as `load_adapter` and `load_model`: for a language model, among others, whose head would be random.
     """
     if is_adapter(name):
-        adapted, tokenizer = load_adapter(name, base, ScratchGPTForSequenceClassification)
+        adapted, tokenizer = load_adapter(name, base, "SEQ_CLS")
         return merge_adapter(adapted), tokenizer
     model = load_model(AutoModelForSequenceClassification, name, dtype=torch.float32)
     return model, AutoTokenizer.from_pretrained(name)

@@ -35,7 +35,7 @@ from scratchgpt.evaluation.classification import predict
 from scratchgpt.evaluation.classification_report import write_report
 from scratchgpt.hub.model_directory import save_model
 from scratchgpt.training.arguments import MAX_LEARNING_RATE
-from scratchgpt.training.bases import StagedArguments, base_config, base_model, continue_pretraining
+from scratchgpt.training.bases import StagedArguments, base_config, base_model, continue_pretraining, own_base
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
 from scratchgpt.training.metrics import peak_memory_mb
@@ -44,7 +44,7 @@ from scratchgpt.training.tasks.classification import TextClassification, balance
 
 @dataclass
 class ClassifierArguments(LabelledDataArguments, AdapterArguments, StagedArguments):
-    model_name_or_path: str = required("The base: directory or Hub name of a scratchgpt model.")
+    model_name_or_path: str = required("The base: directory or Hub name of a scratchgpt model, or a GPT-2.")
     from_scratch: bool = option(False, "Random weights in the base's shape instead of its own.")
     max_length: int | None = option(None, "Tokens of a text that are read; default: the base's context.", at_least=1)
     truncation_side: Literal["left", "right"] = option("right", "Where longer texts are cut.")
@@ -97,8 +97,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(ClassifierArguments, argv)
     started = time.perf_counter()
     accelerator, output_dir = build_accelerator(arguments), Path(arguments.output_dir)
+    base = own_base(arguments.model_name_or_path, arguments.output_dir, accelerator)
     splits = load_splits(arguments, arguments.seed)
-    base = arguments.model_name_or_path
     longest = base_config(base).max_position_embeddings
     if (max_length := arguments.max_length or longest) > longest:
         raise ValueError(f"max_length={max_length} is beyond the model's context of {longest} tokens")
@@ -139,7 +139,7 @@ def main(argv: list[str] | None = None) -> None:
 
     # What was saved is measured, as a user would load it; for LoRA that is written, merged, first.
     if arguments.tuning == "lora":
-        adapted, _ = load_adapter(output_dir / "final", base, kind=kind, **labels)
+        adapted, _ = load_adapter(output_dir / "final", base, "SEQ_CLS", **labels)
         model = merge_adapter(adapted)
         save_model(model, tokenizer, output_dir / "merged", overwrite=True)
     else:

@@ -27,6 +27,7 @@ from typing import Any, Literal
 from accelerate.utils import set_seed
 from transformers import AutoTokenizer
 
+from scratchgpt import ScratchGPTConfig
 from scratchgpt.adapters import AdapterArguments, add_adapter, describe_parameters, load_adapter, load_base
 from scratchgpt.arguments import option, parse_arguments, required, run_recipe
 from scratchgpt.data.chat import Message, render_chats, stop_token_id
@@ -35,7 +36,7 @@ from scratchgpt.data.chat_sources import describe, read_chats
 from scratchgpt.evaluation.response_comparison import compare_responses
 from scratchgpt.tokenization_scratchgpt import END_OF_TURN, ROLES
 from scratchgpt.training.arguments import MAX_LEARNING_RATE, LanguageModelArguments
-from scratchgpt.training.bases import base_config, chat_base
+from scratchgpt.training.bases import base_config, chat_base, check_packing, own_base
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
 from scratchgpt.training.tasks.instruction import InstructionTuning
@@ -43,7 +44,7 @@ from scratchgpt.training.tasks.instruction import InstructionTuning
 
 @dataclass
 class InstructArguments(AdapterArguments, LanguageModelArguments):
-    model_name_or_path: str = required("The base: directory or Hub name of a scratchgpt model.")
+    model_name_or_path: str = required("The base: directory or Hub name of a causal language model.")
     data: str = required("Conversations: Hub name, folder or file.")
     eval_data: str | None = option(None, "Conversations to validate on, where data has no validation split.")
     train_split: str = option("train", "Split of data to train on.")
@@ -83,15 +84,14 @@ def main(argv: list[str] | None = None) -> None:
             accelerator.print(f"{source}, {split}: left out {describe(left_out)}")
         return conversations
 
-    longest = base_config(arguments.model_name_or_path).max_position_embeddings
+    start = own_base(arguments.model_name_or_path, arguments.output_dir, accelerator, foreign=True)
+    longest = base_config(start).max_position_embeddings
     context_length = arguments.context_length or longest
     if context_length > longest:
         raise ValueError(f"context_length={context_length} is beyond the model's context of {longest} tokens")
     training = read(arguments.data, arguments.train_split)[: arguments.max_conversations]
     validation = read(arguments.eval_data or arguments.data, arguments.eval_split)
-    base, tokenizer = chat_base(
-        arguments.model_name_or_path, arguments.chat_template, arguments.output_dir, seed, accelerator
-    )
+    base, tokenizer = chat_base(start, arguments.chat_template, arguments.output_dir, seed, accelerator)
     ids_of: Any = tokenizer  # annotated for all that it can return
     model = load_base(base, four_bit=four_bit)
     # For pipelines and servers.
@@ -106,11 +106,15 @@ def main(argv: list[str] | None = None) -> None:
 
     set_seed(seed)
     if arguments.tuning != "full":
-        with_roles = arguments.chat_template == "role_tokens" and arguments.train_role_tokens
+        with_roles = END_OF_TURN in ids_of.get_vocab() and arguments.chat_template == "role_tokens"
+        with_roles = with_roles and arguments.train_role_tokens
         roles = ids_of.convert_tokens_to_ids([*ROLES, END_OF_TURN]) if with_roles else []
         model = add_adapter(model, arguments, roles)
     accelerator.print(describe_parameters(model))
-    task = InstructionTuning(train_rows, eval_rows, tokenizer, arguments)
+    ours = model.config.model_type == ScratchGPTConfig.model_type
+    if arguments.packing and not ours:
+        check_packing(model)
+    task = InstructionTuning(train_rows, eval_rows, tokenizer, arguments, fused_loss=ours)
     if not train(task, model, tokenizer, arguments, accelerator, train_rows.fingerprint()):
         sys.exit(EXIT_INTERRUPTED)
 

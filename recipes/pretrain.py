@@ -22,6 +22,7 @@ continues), 1 any other error.
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -29,6 +30,7 @@ from transformers import AutoTokenizer
 
 from scratchgpt.arguments import parse_arguments, run_recipe
 from scratchgpt.data.pretraining_rows import find_tokenizer
+from scratchgpt.training.bases import own_base
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
 from scratchgpt.training.metrics import peak_memory_mb
@@ -57,6 +59,10 @@ def main(argv: list[str] | None = None) -> None:
     accelerator = build_accelerator(arguments)
     if not sized and accelerator.num_processes > 1:
         raise ValueError("a plan is made on one process: give max_steps, and a size (--preset, --hidden_size, …)")
+    if arguments.model_name_or_path is not None:
+        base = own_base(arguments.model_name_or_path, arguments.output_dir, accelerator)
+        tokenizer = base if arguments.tokenizer == arguments.model_name_or_path else arguments.tokenizer
+        arguments = replace(arguments, model_name_or_path=base, tokenizer=tokenizer)
     with accelerator.main_process_first():  # one process downloads and tokenises, the others find it done
         arguments = with_texts(arguments, accelerator.print)
         find_tokenizer(str(arguments.tokenizer))

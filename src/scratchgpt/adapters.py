@@ -21,25 +21,28 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
-from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from .arguments import option
 from .hub.fingerprints import read_base_reference, verify_base
 from .hub.model_directory import count_parameters, load_model
-from .modeling_scratchgpt import (
-    ScratchGPTForCausalLM,
-    ScratchGPTForSequenceClassification,
-    ScratchGPTForTokenClassification,
-    ScratchGPTPreTrainedModel,
-)
+from .modeling_scratchgpt import ScratchGPTForCausalLM
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
-KINDS: dict[str, type[ScratchGPTPreTrainedModel]] = {
-    "CAUSAL_LM": ScratchGPTForCausalLM,
-    "SEQ_CLS": ScratchGPTForSequenceClassification,
-    "TOKEN_CLS": ScratchGPTForTokenClassification,
+KINDS: dict[str, tuple[Any, str]] = {
+    "CAUSAL_LM": (AutoModelForCausalLM, "a language model"),
+    "SEQ_CLS": (AutoModelForSequenceClassification, "a classifier of texts"),
+    "TOKEN_CLS": (AutoModelForTokenClassification, "a classifier of tokens"),
 }
 """The model that an adapter belongs to, by peft's name of its task."""
 
@@ -61,7 +64,7 @@ class AdapterArguments:
 
 def load_base(
     directory: str | os.PathLike[str],
-    kind: type[ScratchGPTPreTrainedModel] = ScratchGPTForCausalLM,
+    kind: Any = AutoModelForCausalLM,
     four_bit: bool = False,
     **kwargs: Any,
 ) -> Any:
@@ -69,13 +72,13 @@ def load_base(
 
     Args:
         directory: or Hub name.
-        kind: class of the model.
+        kind: class of the model, or an Auto class.
         kwargs: as for `from_pretrained`.
 
     Raises:
         ValueError: as `load_model`, and without bitsandbytes where it is needed.
     """
-    kwargs |= {"dtype": torch.float32, "new_head": kind is not ScratchGPTForCausalLM}
+    kwargs |= {"dtype": torch.float32, "new_head": kind not in (AutoModelForCausalLM, ScratchGPTForCausalLM)}
     if not four_bit:
         return load_model(kind, directory, **kwargs)
     try:
@@ -194,7 +197,7 @@ def is_adapter(directory: str | os.PathLike[str]) -> bool:
 def load_adapter(
     adapter: str | os.PathLike[str],
     base: str | os.PathLike[str] | None = None,
-    kind: type[ScratchGPTPreTrainedModel] | None = None,
+    task_type: str | None = None,
     four_bit: bool = False,
     trainable: bool = False,
     **kwargs: Any,
@@ -204,7 +207,7 @@ def load_adapter(
     Args:
         adapter: directory.
         base: directory or Hub name; default: where it was when the adapter was trained, seen from the adapter.
-        kind: class of the model that is wanted; default: the one that the adapter was trained for.
+        task_type: what the adapter has to be for, by peft's name; default: anything.
         four_bit, kwargs: as for `load_base`.
 
     Raises:
@@ -215,9 +218,9 @@ def load_adapter(
 
     verify_base(adapter, base)
     reference, task = read_base_reference(adapter), PeftConfig.from_pretrained(os.fspath(adapter)).task_type
-    own = KINDS.get(str(task), ScratchGPTForCausalLM)
-    if kind is not None and kind is not own:
-        raise ValueError(f"{adapter} is an adapter for a {own.__name__}, and cannot be used as a {kind.__name__}")
+    own, what = KINDS.get(str(task), KINDS["CAUSAL_LM"])
+    if task_type is not None and own is not KINDS[task_type][0]:
+        raise ValueError(f"{adapter} is an adapter for {what}, and cannot be used as {KINDS[task_type][1]}")
     directory = os.fspath(base) if base is not None else reference.base
     tokenizer = AutoTokenizer.from_pretrained(adapter)
     under = load_base(directory, own, four_bit, **{**reference.config, **kwargs})
@@ -226,6 +229,7 @@ def load_adapter(
     except KeyError as error:
         raise ValueError(f"{adapter} is damaged: the weight {error} is missing") from error
     expected, found = set(get_peft_model_state_dict(model)), set(load_peft_weights(os.fspath(adapter), device="cpu"))
+    found -= {name for name in found - expected if ".lm_head.token_adapter." in name}  # tied: see `write_model`
     if wrong := sorted(expected ^ found):
         raise ValueError(f"{adapter} is damaged: weights are missing or left over: {wrong[:5]}, {len(wrong)} in all")
     return model, tokenizer

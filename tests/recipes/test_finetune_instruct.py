@@ -32,7 +32,9 @@ def write_base(tokenizer: ScratchGPTTokenizer, directory: Path) -> None:
         pad_token_id=tokenizer.pad_token_id, initializer_range=0.2,  # its layers tell tokens apart, as trained ones do
     )  # fmt: skip
     torch.manual_seed(0)
-    save_model(ScratchGPTForCausalLM(config), tokenizer, directory)
+    model = ScratchGPTForCausalLM(config)
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|end|>")]
+    save_model(model, tokenizer, directory)
 
 
 @pytest.fixture(scope="module")

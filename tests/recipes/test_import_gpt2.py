@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from recipes import export_model, finetune_classifier, finetune_instruct, import_gpt2, pretrain
 from scratchgpt import ScratchGPTForCausalLM, ScratchGPTTokenizer
+from scratchgpt.interop import gpt2_import
 from scratchgpt.tokenizers import BPETokenizer, load, to_transformers
 from tests.hub_server import hub_with
 
@@ -219,9 +220,9 @@ def test_refusals_leave_nothing_behind(small: Path, tmp_path: Path, monkeypatch:
             import_gpt2.main(["--model_name_or_path", str(source), "--output_dir", str(tmp_path / "out")])
         assert sorted(tmp_path.rglob("*")) == before
     # A model that disagrees with transformers is not written either.
-    original = import_gpt2.logits_of
+    original = gpt2_import.logits_of
     monkeypatch.setattr(
-        import_gpt2, "logits_of", lambda m, ids: original(m, ids) * (1 + isinstance(m, GPT2LMHeadModel))
+        gpt2_import, "logits_of", lambda m, ids: original(m, ids) * (1 + isinstance(m, GPT2LMHeadModel))
     )
     with pytest.raises(ValueError, match="models disagree"):
         import_gpt2.main(["--model_name_or_path", str(small), "--output_dir", str(tmp_path / "out")])

@@ -152,7 +152,7 @@ def test_lora_saves_reloads_and_merges_with_a_frozen_base(tokenizer, tmp_path: P
     save_model(model, tokenizer, tmp_path / "adapter")
     assert (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size > 1000
     labels = {name: make[name] for name in ("id2label", "label2id")}
-    again, _ = load_adapter(tmp_path / "adapter", kind=ScratchGPTForSequenceClassification, **labels)
+    again, _ = load_adapter(tmp_path / "adapter", task_type="SEQ_CLS", **labels)
     assert torch.equal(again(**batch).logits, trained)
     torch.testing.assert_close(merge_adapter(again)(**batch).logits, trained, rtol=1e-4, atol=1e-4)
 

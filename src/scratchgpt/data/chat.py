@@ -70,6 +70,11 @@ def render_chats(
         ValueError: for a tokenizer without a chat template, and for a conversation that the template refuses (an
             unknown role, content that is not text); names the conversation by its number.
     """
+    if tokenizer.chat_template is None:
+        raise ValueError(
+            "the tokenizer has no chat template, so the model has not learned to answer: tune it by "
+            "recipes/finetune_instruct.py"
+        )
     special_ids = {str(token): i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     specials = tuple(special_ids)
     cut = _splitter(specials)
@@ -152,6 +157,10 @@ def _put_back(text: str, specials: tuple[str, ...]) -> str:
     return re.sub(f"{BREAK}([{DIGITS}]*){BREAK}", original, text)
 
 
+GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+"""The mark in a template of what the assistant says."""
+
+
 def _rendered_parts(
     number: int,
     messages: Sequence[Message],
@@ -167,17 +176,52 @@ def _rendered_parts(
         conversation.append({**message, "content": content})
     render: Any = render_jinja_template  # annotated as if it returned one text
     try:
-        (text,), (spans,) = render(
+        template = tokenizer.get_chat_template()
+        (text,), marked = render(
             conversations=[conversation],
-            chat_template=tokenizer.get_chat_template(),
-            return_assistant_tokens_mask=True,
+            chat_template=template,
+            return_assistant_tokens_mask=GENERATION.search(template) is not None,
             add_generation_prompt=add_generation_prompt,
             **tokenizer.special_tokens_map,
         )
     except (TemplateError, ValueError) as error:
         raise ValueError(f"conversation {number} cannot be rendered: {error}") from error
+    spans = marked[0] if marked else []
+    if not spans and (answers := [i for i, message in enumerate(conversation) if message["role"] == "assistant"]):
+        spans = _spans_by_prefix(text, conversation, answers, render, tokenizer, specials)
     parts, end = [], 0
     for start, stop in spans:
         parts += [(text[end:start], False), (text[start:stop], True)]
         end = stop
     return [*parts, (text[end:], False)]
+
+
+def _spans_by_prefix(
+    text: str,
+    conversation: list[dict[str, Any]],
+    answers: list[int],
+    render: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    specials: tuple[str, ...],
+) -> list[tuple[int, int]]:
+    """Where answers stand in `text` by a template that does not mark them with {% generation %}, as most do not.
+
+    An answer begins where the prompt before it ends, and ends with the first special token after what it says. Nothing
+    is found where a prompt is not how the conversation begins (templates that rewrite earlier turns).
+    """
+    spans = []
+    for number in answers:
+        (prompt,), _ = render(
+            conversations=[conversation[:number]],
+            chat_template=tokenizer.get_chat_template(),
+            add_generation_prompt=True,
+            **tokenizer.special_tokens_map,
+        )
+        said = text.find(conversation[number]["content"].strip(), len(prompt))
+        if not text.startswith(prompt) or said < 0:
+            return []
+        end = _splitter(specials).search(text, said + len(conversation[number]["content"].strip()))
+        if end is None:
+            return []
+        spans.append((len(prompt), end.end()))
+    return spans

@@ -8,10 +8,12 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .fingerprints import BaseReference, base_reference, seen_from, write_base_reference
@@ -169,9 +171,26 @@ def write_model(
         model.save_pretrained(os.fspath(directory), state_dict=state_dict)
         return
     base = base or base_reference(model, tokenizer)
-    with named_base(model, seen_from(base.base, directory)):
+    # What others read is seen from the working directory, as they look for it; base.json has it seen from the adapter.
+    with named_base(model, seen_from(base.base, Path.cwd()).removeprefix("./")):
         model.save_pretrained(os.fspath(directory), state_dict=state_dict)
+    under: Any = model.get_base_model()
+    if under.can_generate():
+        under.generation_config.save_pretrained(os.fspath(directory))
+    if under.config.tie_word_embeddings:
+        _write_tied_rows(Path(directory) / "adapter_model.safetensors")
     write_base_reference(base, directory)
+
+
+def _write_tied_rows(file: Path) -> None:
+    """What an adapter adds to rows of the embedding, written for the head too, by the name that it has in the model.
+
+    peft knows that they are tied and leaves it out; transformers, which loads adapters by itself, calls it missing.
+    """
+    tensors, rows = load_file(file), "token_adapter.trainable_tokens_delta"
+    if (delta := tensors.get(f"base_model.model.model.embed_tokens.{rows}")) is not None:
+        tied = {f"base_model.model.lm_head.{rows}.default": delta.clone()}
+        save_file(tensors | tied, file, metadata={"format": "pt"})
 
 
 @contextmanager

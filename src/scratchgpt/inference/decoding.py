@@ -32,7 +32,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from ..adapters import is_adapter, load_adapter, merge_adapter
 from ..attention import one_query_attention_forward
 from ..hub.model_directory import load_model
-from ..modeling_scratchgpt import CACHE, ScratchGPTForCausalLM
+from ..modeling_scratchgpt import CACHE
 from ..performance import choose_autocast_dtype
 
 KERNEL_ROWS = 16
@@ -67,7 +67,7 @@ def load_for_decoding(
         raise ValueError(f"dtype={dtype!r}: give one of {', '.join(dtypes)}")
     model: Any
     if is_adapter(model_name_or_path):
-        adapted, tokenizer = load_adapter(model_name_or_path, base, ScratchGPTForCausalLM)
+        adapted, tokenizer = load_adapter(model_name_or_path, base, "CAUSAL_LM")
         model = merge_adapter(adapted)  # in fp32, and rounded then
         model.to(chosen)
     else:

@@ -260,6 +260,9 @@ def to_gpt2(model: ScratchGPTForCausalLM) -> GPT2LMHeadModel:
     exported = _build(GPT2Config(**_config_to_gpt2(config, vocab_size)), joined)
     exported.generation_config = deepcopy(model.generation_config)
     exported.generation_config.pad_token_id = exported.config.pad_token_id
+    ends = exported.generation_config.eos_token_id
+    if isinstance(ends, list) and max(ends) >= vocab_size:  # the import added one
+        exported.generation_config.eos_token_id = exported.config.eos_token_id
     return exported
 
 

@@ -8,16 +8,22 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ..adapters import load_base
 from ..arguments import option
-from ..data.chat import PLAIN_TEMPLATE
+from ..configuration_scratchgpt import ScratchGPTConfig
+from ..data.chat import PLAIN_TEMPLATE, stop_token_id
 from ..data.corpus import tokenize_corpus
 from ..data.packing import PackedRows
 from ..hub.intermediates import Intermediate, base_inputs
 from ..hub.model_directory import save_model
 from ..hub.names import check_source
+from ..hub.seals import hash_file, seal
+from ..hub.staging import staged_directory
+from ..interop.gpt2_files import open_checkpoint
+from ..interop.gpt2_import import load_tokenizer, write_import
 from ..modeling_scratchgpt import ScratchGPTForCausalLM, ScratchGPTPreTrainedModel
 from ..tokenization_scratchgpt import CHAT_TEMPLATE, END_OF_TURN, PAD, ROLES
 from .arguments import MAX_LEARNING_RATE, LanguageModelArguments, TrainingArguments
@@ -29,13 +35,46 @@ def base_config(base: str, **fields: Any) -> Any:
     """The configuration of `base`, with `fields` changed.
 
     Raises:
-        ValueError: for a base that is not there.
+        ValueError: for a base that is not there, or is no model.
     """
     check_source(base)
     try:
         return AutoConfig.from_pretrained(base, **fields)
     except OSError as error:
         raise ValueError(f"{base} is no model directory here, and cannot be had from the Hub: {error}") from error
+    except ValueError as error:  # a config.json without a model_type, or with an unknown one
+        raise ValueError(f"{base} is no model that this transformers knows: {str(error).splitlines()[0]}") from error
+
+
+def own_base(base: str, output_dir: str, accelerator: Accelerator, foreign: bool = False) -> str:
+    """The base as a model that can be trained here: itself, or a GPT-2 imported into `output_dir/imported`.
+
+    Args:
+        foreign: whether any causal language model will do.
+
+    Raises:
+        ValueError: for a base of another architecture, named, and as `base_config` and `open_checkpoint`.
+    """
+    kind = "gpt2" if (Path(base) / "hparams.json").is_file() else base_config(base).model_type
+    if kind != "gpt2":
+        if kind == ScratchGPTConfig.model_type or (foreign and kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
+            return base
+        remedy = "a causal language model" if foreign else "a scratchgpt model or a GPT-2"
+        raise ValueError(f"{base} is a {kind} model, which cannot be trained here: give {remedy}")
+    checkpoint = open_checkpoint(base)
+    assert checkpoint.folder is not None
+    directory = Path(output_dir) / "imported"
+    inputs = {file.name: hash_file(file) for file in sorted(checkpoint.folder.iterdir()) if file.is_file()}
+    copy = Intermediate(directory, directory, inputs)
+    with accelerator.main_process_first():
+        if not copy.begin(accelerator.print):
+            tokenizer = load_tokenizer(base, checkpoint.folder, checkpoint.config.get("n_positions", 1024))
+            with staged_directory(directory, overwrite=False, marker="config.json") as folder:
+                compared = write_import(checkpoint, tokenizer, folder)
+                seal(folder)
+            copy.finish()
+            accelerator.print(f"{base} is a GPT-2: imported into {directory}, {compared}")
+    return str(directory)
 
 
 def base_model(
@@ -60,7 +99,8 @@ def chat_base(
 ) -> tuple[str, PreTrainedTokenizerBase]:
     """The directory of the base and its tokenizer with the wanted chat template.
 
-    A base without role tokens gets them, unless the plain template is asked for: a copy with rows for them in its
+    Another architecture's base keeps its own template, if it has one by which an answer ends. A base without role
+    tokens gets them, unless the plain template is asked for: a copy with rows for them in its
     embedding is written to `output_dir/base`, so that an adapter has a base on the disk to belong to.
 
     Args:
@@ -73,23 +113,42 @@ def chat_base(
     if template == "plain":
         tokenizer.chat_template = PLAIN_TEMPLATE
         return base, tokenizer
-    wanted = [*ROLES, END_OF_TURN] + ([PAD] if tokenizer.pad_token is None else [])
-    if missing := [token for token in wanted if token not in tokenizer.get_vocab()]:
-        directory = Path(output_dir) / "base"
-        inputs = {**base_inputs(base), "tokens": missing, "seed": seed, "chat template": CHAT_TEMPLATE}
-        copy = Intermediate(directory, directory, inputs)
-        with accelerator.main_process_first():
-            if not copy.begin(accelerator.print):
-                add_tokens(base, tokenizer, missing, directory, seed)
-                copy.finish()
-        return str(directory), AutoTokenizer.from_pretrained(directory)
-    if tokenizer.chat_template is None:
+    missing: list[str] = []
+    if tokenizer.chat_template is None or not _ends_answers(tokenizer):
+        wanted = [*ROLES, END_OF_TURN, *([PAD] if tokenizer.pad_token is None else [])]
+        missing = [token for token in wanted if token not in tokenizer.get_vocab()]
         tokenizer.chat_template = CHAT_TEMPLATE
-    return base, tokenizer
+    elif tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if not missing and stop_token_id(tokenizer) in _ends(base):
+        return base, tokenizer
+    directory = Path(output_dir) / "base"
+    inputs = {**base_inputs(base), "tokens": missing, "seed": seed, "chat template": tokenizer.chat_template}
+    copy = Intermediate(directory, directory, inputs)
+    with accelerator.main_process_first():
+        if not copy.begin(accelerator.print):
+            add_tokens(base, tokenizer, missing, directory, seed)
+            copy.finish()
+    return str(directory), AutoTokenizer.from_pretrained(directory)
+
+
+def _ends_answers(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the chat template ends answers with a special token."""
+    try:
+        stop_token_id(tokenizer)
+    except ValueError:
+        return False
+    return True
+
+
+def _ends(base: str) -> list[int]:
+    """The tokens at which `generate` of the base stops. AutoModel takes them under an adapter too."""
+    ends = GenerationConfig.from_pretrained(base).eos_token_id
+    return ends if isinstance(ends, list) else [ends]
 
 
 def add_tokens(base: str, tokenizer: Any, missing: Sequence[str], directory: Path, seed: int) -> None:
-    """Writes a copy of `base` with the special tokens `missing`.
+    """Writes a copy of `base` with the special tokens `missing`, if any, that stops where an answer ends.
 
     Their rows in the embedding begin at the mean of all others, so that at first they mean no more than an average
     token and are as likely as one (Hewitt 2021), with a little noise to tell them apart.
@@ -98,19 +157,39 @@ def add_tokens(base: str, tokenizer: Any, missing: Sequence[str], directory: Pat
     tokenizer.add_special_tokens({"additional_special_tokens": list(missing)}, replace_extra_special_tokens=False)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = PAD
-    tokenizer.chat_template = CHAT_TEMPLATE
-    model.config.pad_token_id = tokenizer.pad_token_id
-    new_ids = tokenizer.convert_tokens_to_ids(list(missing))
-    old_size = min(new_ids)
-    if len(tokenizer) > model.config.vocab_size:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    set_seed(seed)
-    tables = {id(table.weight): table for table in (model.get_input_embeddings(), model.get_output_embeddings())}
-    with torch.no_grad():
-        for table in tables.values():
-            known = table.weight[:old_size]
-            table.weight[new_ids] = known.mean(0) + 0.1 * known.std(0) * torch.randn(len(new_ids), known.shape[1])
+    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.eos_token_id = sorted({stop_token_id(tokenizer), tokenizer.eos_token_id})
+    if new_ids := tokenizer.convert_tokens_to_ids(list(missing)):
+        old_size = min(new_ids)
+        if len(tokenizer) > model.config.vocab_size:
+            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        set_seed(seed)
+        tables = {id(table.weight): table for table in (model.get_input_embeddings(), model.get_output_embeddings())}
+        with torch.no_grad():
+            for table in tables.values():
+                known = table.weight[:old_size]
+                table.weight[new_ids] = known.mean(0) + 0.1 * known.std(0) * torch.randn(len(new_ids), known.shape[1])
     save_model(model, tokenizer, directory)
+
+
+@torch.no_grad()
+def check_packing(model: Any) -> None:
+    """Makes sure that attention does not cross from one conversation of a row to the next, where positions begin anew.
+
+    Raises:
+        ValueError: where what comes before changes the logits of a packed conversation.
+    """
+    was_training, length = model.training, min(8, model.config.max_position_embeddings // 2)
+    model.eval()
+    ids = (torch.arange(2 * length) * 7919 % model.config.vocab_size)[None]
+    positions = torch.arange(length).repeat(2)[None]
+    packed = model(input_ids=ids, position_ids=positions, use_cache=False).logits[:, length:]
+    alone = model(input_ids=ids[:, length:], use_cache=False).logits
+    model.train(was_training)
+    if not torch.allclose(packed, alone, rtol=1e-3, atol=1e-3 * float(alone.abs().max())):
+        raise ValueError(
+            f"a {model.config.model_type} model reads across the conversations of a row: give --packing false"
+        )
 
 
 # Continued pretraining

@@ -14,6 +14,7 @@ options that say so, empty where there is nothing to change: the demo is always 
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -47,7 +48,8 @@ def step_seconds(options: dict, device: str = "cpu") -> float:
         max_position_embeddings=options["context_length"],
         **{name: options[name] for name in shape},
     )
-    model = ScratchGPTForCausalLM(config).to(device)
+    model: Any = ScratchGPTForCausalLM(config)
+    model.to(device)
     rows = (options["per_device_train_batch_size"], options["context_length"])
     ids = torch.randint(VOCAB_SIZE, rows, device=device)
     times = []

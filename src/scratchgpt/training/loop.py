@@ -173,7 +173,7 @@ class _Run:
     def _prepare(self, model: "PreTrainedModel | PeftModel", identity: dict[str, Any]) -> RunState:
         """Model, optimizers and guards, ready to train on the devices."""
         arguments, accelerator = self.arguments, self.accelerator
-        if arguments.compile:
+        if arguments.compile and model.config.model_type == ScratchGPTConfig.model_type:
             model.set_attn_implementation(configure_process(accelerator.device).attention)
         if arguments.gradient_checkpointing:
             model.gradient_checkpointing_enable()

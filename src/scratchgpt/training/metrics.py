@@ -14,23 +14,23 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ..configuration_scratchgpt import ScratchGPTConfig
 from ..hub.staging import replaced_file
 
 logger = logging.getLogger(__name__)
 
 
-def flops_per_token(config: ScratchGPTConfig, num_parameters: int, length: int) -> float:
+def flops_per_token(config: Any, num_parameters: int, length: int) -> float:
     """Floating-point operations of forward and backward pass for one token.
 
     6 for each parameter that multiplies (all but the embeddings, the head counted once), and 12 · layers · heads ·
     head_dim · length for attention, half of it because it is causal (Chowdhery et al. 2022, appendix B).
     """
-    assert config.head_dim is not None
+    fields = config.to_dict()  # other architectures' configurations lack some
+    head_dim = fields.get("head_dim") or config.hidden_size // config.num_attention_heads
     embeddings = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
-    if config.position_embedding_type == "learned":
+    if fields.get("position_embedding_type") == "learned":
         embeddings += config.max_position_embeddings * config.hidden_size
-    attention = 6 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * length
+    attention = 6 * config.num_hidden_layers * config.num_attention_heads * head_dim * length
     return 6 * (num_parameters - embeddings) + attention
 
 

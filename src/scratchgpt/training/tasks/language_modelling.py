@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedTokenizerBase
@@ -20,18 +21,26 @@ class LanguageModelling:
 
     Args:
         eval_rows: the validation split; `arguments.eval_tokens` says how much of it.
+        fused_loss: whether the model computes the loss of `shift_labels` itself, without the logits, as ours does.
     """
 
     train_rows: Rows
     eval_rows: CountedRows
     tokenizer: PreTrainedTokenizerBase
     arguments: LanguageModelArguments
+    fused_loss: bool = True
 
     def num_targets(self, batch: Batch) -> torch.Tensor:
         return (batch["shift_labels"] != IGNORE_INDEX).sum()
 
     def loss(self, model: nn.Module, batch: Batch, num_targets: torch.Tensor) -> torch.Tensor:
-        return model(**batch, num_items_in_batch=num_targets).loss
+        if self.fused_loss:
+            return model(**batch, num_items_in_batch=num_targets).loss
+        inputs = {name: tensor for name, tensor in batch.items() if name != "shift_labels"}
+        logits_BTV = model(**inputs, use_cache=False).logits.float()
+        targets = batch["shift_labels"].flatten()
+        total = F.cross_entropy(logits_BTV.flatten(0, 1), targets, ignore_index=IGNORE_INDEX, reduction="sum")
+        return total / num_targets
 
     def evaluate(self, model: nn.Module, accelerator: Accelerator) -> LanguageModelResult:
         max_rows = None
