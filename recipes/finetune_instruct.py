@@ -24,11 +24,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from accelerate.utils import set_seed
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scratchgpt import ScratchGPTConfig
-from scratchgpt.adapters import AdapterArguments, add_adapter, describe_parameters, load_adapter, load_base
+from scratchgpt.adapters import (
+    AdapterArguments,
+    add_adapter,
+    check_targets,
+    describe_parameters,
+    load_adapter,
+    load_base,
+)
 from scratchgpt.arguments import option, parse_arguments, required, run_recipe
 from scratchgpt.data.chat import Message, render_chats, stop_token_id
 from scratchgpt.data.chat_rows import ChatRows
@@ -89,6 +97,11 @@ def main(argv: list[str] | None = None) -> None:
     context_length = arguments.context_length or longest
     if context_length > longest:
         raise ValueError(f"context_length={context_length} is beyond the model's context of {longest} tokens")
+    with_roles = arguments.chat_template == "role_tokens" and arguments.train_role_tokens
+    if arguments.tuning != "full":  # what is wrong with it is said before the work
+        with torch.device("meta"):
+            shape = AutoModelForCausalLM.from_config(base_config(start))
+        check_targets(shape, arguments.lora_targets, [0] if with_roles else [], "CAUSAL_LM")
     training = read(arguments.data, arguments.train_split)[: arguments.max_conversations]
     validation = read(arguments.eval_data or arguments.data, arguments.eval_split)
     base, tokenizer = chat_base(start, arguments.chat_template, arguments.output_dir, seed, accelerator)
@@ -106,8 +119,7 @@ def main(argv: list[str] | None = None) -> None:
 
     set_seed(seed)
     if arguments.tuning != "full":
-        with_roles = END_OF_TURN in ids_of.get_vocab() and arguments.chat_template == "role_tokens"
-        with_roles = with_roles and arguments.train_role_tokens
+        with_roles = with_roles and END_OF_TURN in ids_of.get_vocab()
         roles = ids_of.convert_tokens_to_ids([*ROLES, END_OF_TURN]) if with_roles else []
         model = add_adapter(model, arguments, roles)
     accelerator.print(describe_parameters(model))

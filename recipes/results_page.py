@@ -1,9 +1,11 @@
 """Write a page about finished runs: results beside baselines, plots, samples, a transcript, and what to do next.
 
-    python recipes/results_page.py --run_dir runs/demo/base --data runs/demo/data/text --output runs/demo/RESULTS.md
-    python recipes/results_page.py … --classifier_dir runs/demo/classifier --chat_dir runs/demo/chat
+    python recipes/results_page.py --run_dir runs/mine
+    python recipes/results_page.py --run_dir runs/demo/base --classifier_dir runs/demo/classifier \\
+        --chat_dir runs/demo/chat --output runs/demo/RESULTS.md
 
-Every number comes from the runs' `results.json`, `metrics.jsonl` and `responses.jsonl`, or is computed from the data.
+Any finished run of pretrain.py, finetune_classifier.py or finetune_instruct.py. Every number comes from the runs'
+`results.json`, `metrics.jsonl` and `responses.jsonl`, or is computed from the data.
 """
 
 import os
@@ -11,55 +13,60 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import scratchgpt  # noqa: F401 - registers the classes
-from scratchgpt.arguments import RecipeArguments, option, parse_arguments, run_recipe
-from scratchgpt.evaluation.report import base_section, chat_section, classifier_section, read_json
-from scratchgpt.hub.staging import check_writable
+from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe
+from scratchgpt.evaluation.report import base_section, chat_section, classifier_section, kind_of_run
+from scratchgpt.hub.staging import check_writable, replaced_file
 from scratchgpt.training.metrics import read_metrics
 
 
 @dataclass
 class PageArguments(RecipeArguments):
-    run_dir: str = option("runs/demo/base", "A finished run of recipes/pretrain.py.")
-    data: str = option("runs/demo/data/text", "The data set it was trained on, with the splits train and validation.")
-    classifier_dir: str | None = option(None, "A finished run of recipes/finetune_classifier.py.")
-    chat_dir: str | None = option(None, "A finished run of recipes/finetune_instruct.py with --num_responses.")
+    run_dir: str = required("A finished run.")
+    classifier_dir: str | None = option(None, "A run of recipes/finetune_classifier.py, for the same page.")
+    chat_dir: str | None = option(None, "A run of recipes/finetune_instruct.py, for the same page.")
+    data: str | None = option(None, "What the base was trained on; default: the place in its arguments.yaml.")
     cache_dir: str = option("runs/cache", "Where tokenised corpora are kept.")
-    output: str = option("runs/demo/RESULTS.md", "The page to write.")
+    output: str | None = option(None, "The page to write; default: RESULTS.md in run_dir.")
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(PageArguments, argv)
-    output, run_dir = Path(arguments.output), Path(arguments.run_dir)
-
-    def seen_from_page(directory: str) -> str:
-        return os.path.relpath(directory, output.parent)
-
+    runs = [Path(run) for run in (arguments.run_dir, arguments.classifier_dir, arguments.chat_dir) if run is not None]
+    kinds = {run: kind_of_run(run) for run in runs}  # or there is nothing to write about
+    output = Path(arguments.output or runs[0] / "RESULTS.md")
     check_writable(output.parent)
-    read_json(run_dir / "results.json")  # or there is nothing to write about
-    metrics = read_metrics(run_dir / "metrics.jsonl")
-    plots = seen_from_page(arguments.run_dir)
-    sections = [base_section(run_dir, metrics, arguments.data, arguments.cache_dir, plots)]
-    if arguments.classifier_dir is not None:
-        directory = arguments.classifier_dir
-        sections.append(classifier_section(Path(directory), seen_from_page(directory)))
-    if arguments.chat_dir is not None:
-        sections.append(chat_section(Path(arguments.chat_dir)))
-    page = ["# Trained from scratch", *(part for section in sections for parts in section for part in parts)]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text("\n\n".join(page) + "\n", encoding="utf-8")
+    names = [os.path.relpath(run, output.parent) for run in runs]
+    mark = f"<!-- recipes/results_page.py about {', '.join(names)} -->"
+    if output.exists() and not output.read_text(encoding="utf-8", errors="replace").startswith(mark + "\n"):
+        raise ValueError(f"{output} is not the page of {', '.join(map(str, runs))}: give another --output, or move it")
+
+    sections = []
+    for run, plots in zip(runs, names, strict=True):
+        if kinds[run] == "base":
+            sections.append(
+                base_section(run, read_metrics(run / "metrics.jsonl"), arguments.data, arguments.cache_dir, plots)
+            )
+        else:
+            sections.append((classifier_section if kinds[run] == "classifier" else chat_section)(run, plots))
+    page = [mark, "# Trained from scratch", *(part for section in sections for parts in section for part in parts)]
+    with replaced_file(output) as new:
+        new.write_text("\n\n".join(page) + "\n", encoding="utf-8")
 
     print("\n\n".join(part for results, _ in sections for part in results))
     print(f"\nThe page with plots and samples: {output}")
-    final = run_dir / "final"
-    print(f"The model: {final}  (every checkpoint beside it loads too). Let it continue a text:")
-    print(
-        f'    .venv/bin/python -c "import scratchgpt; from transformers import pipeline; '
-        f"print(pipeline('text-generation', '{final}')('The function', max_new_tokens=60)[0]['generated_text'])\""
-    )
-    if arguments.classifier_dir is not None:
-        print(f"Classify a file: .venv/bin/python recipes/classify.py --model {arguments.classifier_dir}/final --help")
-    if arguments.chat_dir is not None:
-        print(f"Chat with it: .venv/bin/python recipes/chat.py --model {arguments.chat_dir}/final")
+    for run in runs:
+        final = run / "final"
+        if kinds[run] == "base":
+            print(f"The model: {final}  (every checkpoint beside it loads too). Let it continue a text:")
+            print(
+                f'    python -c "import scratchgpt; from transformers import pipeline; '
+                f"print(pipeline('text-generation', '{final}')('The function', max_new_tokens=60)[0]"
+                "['generated_text'])\""
+            )
+        elif kinds[run] == "classifier":
+            print(f"Classify a file: python recipes/classify.py --model {final} --help")
+        else:
+            print(f"Chat with it: python recipes/chat.py --model {final}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fastapi.testclient import TestClient
 from peft import AutoPeftModelForCausalLM
 from transformers import (
     AutoModelForCausalLM,
@@ -25,6 +26,7 @@ from scratchgpt.data.chat import render_chat, render_chats, stop_token_id
 from scratchgpt.data.chat_rows import ChatRows
 from scratchgpt.inference.chat import ChatSession, Sampling
 from scratchgpt.inference.decoding import load_for_decoding
+from scratchgpt.inference.server import ChatServer, build_app
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 from scratchgpt.training.arguments import LanguageModelArguments
 from scratchgpt.training.bases import check_packing
@@ -114,6 +116,17 @@ def test_a_tuned_model_loads_everywhere_and_stops(
         config = json.loads((final / "adapter_config.json").read_text())
         assert config["base_model_name_or_path"] == str(final.parent / ("imported" if base == "gpt2" else "base"))
         assert stop in json.loads((final / "generation_config.json").read_text())["eos_token_id"]
+
+
+@pytest.mark.parametrize("base", ["gpt2", "llama"])
+def test_an_adapter_is_served(workplace: Path, monkeypatch, base: str) -> None:
+    monkeypatch.chdir(workplace)
+    model, tokenizer = load_for_decoding(tune(workplace, base, "lora"), dtype="float32")
+    client = TestClient(build_app(ChatServer(model, tokenizer, "mine")))
+    asked = {"messages": [{"role": "user", "content": "What is a?"}], "temperature": 0}
+    (choice,) = client.post("/v1/chat/completions", json=asked).json()["choices"]
+    assert choice["message"]["content"].startswith("It is ")
+    assert choice["finish_reason"] == "stop"
 
 
 def test_an_adapter_from_elsewhere_is_no_other_model(workplace: Path, monkeypatch, tmp_path: Path) -> None:

@@ -76,6 +76,26 @@ def test_the_makefile_runs_these_configurations():
         assert output.replace("runs/demo", "$(DEMO)") in makefile, file
 
 
+def test_a_page_never_takes_the_place_of_another(tmp_path, monkeypatch):
+    """The default was runs/demo/RESULTS.md, whatever the run."""
+    monkeypatch.chdir(tmp_path)
+    for name, facts in (("one", {"chat_template": "plain"}), ("two", {"chat_template": "plain"})):
+        Path(name).mkdir()
+        Path(name, "results.json").write_text('{"final": {"loss": 1.0, "num_tokens": 9}}')
+        Path(name, "arguments.yaml").write_text(yaml.safe_dump(facts))
+    results_page.main(["--run_dir=one"])
+    before = Path("one/RESULTS.md").read_text()
+    assert "Validation loss 1.000 nats on 9 tokens of answers" in before
+    results_page.main(["--run_dir=one"])  # its own page it writes again
+    with pytest.raises(ValueError, match=r"one/RESULTS\.md is not the page of two"):
+        results_page.main(["--run_dir=two", "--output=one/RESULTS.md"])
+    Path("notes.md").write_text("my notes")
+    with pytest.raises(ValueError, match="give another --output"):
+        results_page.main(["--run_dir=two", "--output=notes.md"])
+    assert Path("notes.md").read_text() == "my notes"
+    assert Path("one/RESULTS.md").read_text() == before
+
+
 def test_an_unfinished_run_has_no_page(tmp_path):
     with pytest.raises(ValueError, match="no finished run"):
         results_page.main([f"--run_dir={tmp_path}", f"--output={tmp_path / 'page.md'}"])

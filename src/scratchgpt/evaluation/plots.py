@@ -18,8 +18,9 @@ def plot_metrics(metrics: Sequence[dict[str, Any]], output_dir: Path) -> None:
     """
     from matplotlib.figure import Figure
 
+    unit = "text" if any("eval_num_texts" in line for line in metrics) else "token"
     curves = {
-        "loss.png": ("loss (nats per token)", [("loss", "training"), ("eval_loss", "validation")]),
+        "loss.png": (f"loss (nats per {unit})", [("loss", "training"), ("eval_loss", "validation")]),
         "throughput.png": ("tokens per second", [("tokens_per_second", "")]),
     }
     for name, (label, keys) in curves.items():

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from transformers import AutoConfig, AutoTokenizer
 
 from ..data.corpus import tokenize_corpus
@@ -24,20 +25,31 @@ def read_json(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
+def kind_of_run(run_dir: Path) -> str:
+    """base, classifier or chat. Raises ValueError for a run that is not finished."""
+    results = read_json(run_dir / "results.json")
+    arguments = yaml.safe_load((run_dir / "arguments.yaml").read_text(encoding="utf-8"))
+    if "evaluated_on" in results:
+        return "classifier"
+    return "chat" if "chat_template" in arguments else "base"
+
+
 def base_section(
-    run_dir: Path, metrics: Sequence[Mapping[str, Any]], data: str, cache_dir: str, plots: str
+    run_dir: Path, metrics: Sequence[Mapping[str, Any]], data: str | None, cache_dir: str, plots: str
 ) -> Section:
     """The base model beside baselines, and what it writes.
 
     Args:
         metrics: the lines of its metrics.jsonl.
-        data: the data set it was trained on, with the splits train and validation.
+        data: the data set it was trained on, with the splits train and validation; default: as in its arguments.yaml.
         plots: where the plots are, as seen from the page.
 
     Raises:
-        ValueError: for a run that is not finished.
+        ValueError: for a run that is not finished, and for data that is not where it was.
     """
     results, final = read_json(run_dir / "results.json"), run_dir / "final"
+    if data is None:
+        data = str(yaml.safe_load((run_dir / "arguments.yaml").read_text(encoding="utf-8"))["data"])
     tokenizer, config = AutoTokenizer.from_pretrained(final), AutoConfig.from_pretrained(final)
     train, evaluation = (tokenize_corpus(data, final, cache_dir, split) for split in ("train", "validation"))
     byte_counts = token_byte_counts(tokenizer, config.vocab_size).numpy()
@@ -89,9 +101,17 @@ def classifier_section(run_dir: Path, plots: str) -> Section:
     ], [f"![confusion]({plots}/confusion.png)\n\n![calibration]({plots}/calibration.png)"]
 
 
-def chat_section(run_dir: Path) -> Section:
+def chat_section(run_dir: Path, plots: str) -> Section:
     """The chat model beside its base, and some of its answers. Raises ValueError for a run that is not finished."""
-    results, scores = read_json(run_dir / "results.json"), read_json(run_dir / "responses.json")
+    results = read_json(run_dir / "results.json")
+    loss = (
+        f"Validation loss {results['final']['loss']:.3f} nats on {results['final']['num_tokens']:,} tokens of answers."
+    )
+    if not (run_dir / "responses.json").is_file():
+        return ["## The chat model", f"{loss} No questions were answered: --num_responses does that."], [
+            f"![loss]({plots}/loss.png)"
+        ]
+    scores = read_json(run_dir / "responses.json")
     rows = [
         [
             name,
@@ -108,8 +128,7 @@ def chat_section(run_dir: Path) -> Section:
         transcript.append(_quote(line["responses"]["tuned"]["text"] or "(nothing)"))
     return [
         "## The chat model",
-        f"Validation loss {results['final']['loss']:.3f} nats on {results['final']['num_tokens']:,} tokens of "
-        f"answers. {scores['tuned']['num_responses']} questions of the validation split, answered greedily by the "
+        f"{loss} {scores['tuned']['num_responses']} questions of the validation split, answered greedily by the "
         "base and by the tuned model; in brackets 95 % intervals.",
         _table(["", "ROUGE-L", "answers that end by themselves", "tokens in an answer"], rows),
     ], ["The first of these questions, and what the model says:", *transcript]
