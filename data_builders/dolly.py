@@ -23,6 +23,8 @@ HUB_NAME = "databricks/databricks-dolly-15k"
 
 @dataclass(kw_only=True)
 class DollyArguments(ChatBuilderArguments):
+    HELP_GROUPS = {"max_context_characters": "Filters"}
+
     max_context_characters: int | None = option(
         None, "Leave out rows about longer passages, for models with a short context.", at_least=1
     )

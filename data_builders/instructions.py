@@ -48,6 +48,8 @@ TASKS = ("summarise", "explain", "term", "compare", "extract")
 
 @dataclass(kw_only=True)
 class InstructionsArguments(BuilderArguments):
+    HELP_GROUPS = {"source": "Data", "teacher": "Teacher", "min_answer_words": "Filters"}
+
     source: str = required("What pdf_reports.py wrote: a folder with documents/ and passages/.")
     teacher: str | None = option(
         None, "A chat model (folder or Hub name), or the endpoint's name of one; none: extractive."

@@ -100,6 +100,8 @@ WHERE_ANSWERS = ["The function {} is in the module {}.", "{} is in the module {}
 
 @dataclass(kw_only=True)
 class PythonDocsArguments(BuilderArguments):
+    HELP_GROUPS = {"validation_fraction": "Splits"}
+
     validation_fraction: float = option(0.1, "Share of the text that validates.", at_least=0, below=1)
     test_fraction: float = option(0.1, "Share of the text that tests.", at_least=0, below=1)
 

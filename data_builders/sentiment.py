@@ -63,6 +63,8 @@ SOURCES = {
 
 @dataclass(kw_only=True)
 class SentimentArguments(BuilderArguments):
+    HELP_GROUPS = {"name": "Data", "validation_fraction": "Splits"}
+
     name: Literal["sst2", "imdb", "rotten_tomatoes"] = field(metadata={"help": "Which collection it is."})
     source: str | None = option(None, "File of labelled texts; default: the Hub's.")
     test: str | None = option(None, "File of the published test split.")

@@ -26,6 +26,8 @@ SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 @dataclass(kw_only=True)
 class ShakespeareArguments(BuilderArguments):
+    HELP_GROUPS = {"source": "Data", "validation_fraction": "Splits", "block_characters": "Data"}
+
     source: str | None = option(None, "A text file; by default the Hub's tiny_shakespeare.")
     validation_fraction: float = option(0.1, "Share of the characters, from the end.", at_least=0, below=1)
     block_characters: int | None = option(None, "Characters in a row; by default a split is one row.", at_least=1)

@@ -38,6 +38,8 @@ NAMES = ["ham", "spam"]
 
 @dataclass(kw_only=True)
 class SmsSpamArguments(BuilderArguments):
+    HELP_GROUPS = {"source": "Data", "validation_fraction": "Splits"}
+
     source: str | None = option(None, f"File of messages; default: {HUB} on the Hub.")
     validation_fraction: float = option(0.05, "Share of the messages that validates.", at_least=0, below=1)
     test_fraction: float = option(0.15, "Share of the messages that tests.", at_least=0, below=1)

@@ -46,6 +46,8 @@ TOO_SHORT, EXACT, NEAR = "too short", "exact duplicate", "near-duplicate"
 
 @dataclass(kw_only=True)
 class TextFilesArguments(BuilderArguments):
+    HELP_GROUPS = {"source": "Data", "min_characters": "Filters", "validation_fraction": "Splits"}
+
     source: str = required("A folder, or a .txt, .md, .jsonl or .parquet file.")
     column: str = option("text", "Column of .jsonl and .parquet that holds the text.")
     min_characters: int = option(50, "Shorter documents are left out.", at_least=1)

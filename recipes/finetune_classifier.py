@@ -44,6 +44,13 @@ from scratchgpt.training.tasks.classification import TextClassification, balance
 
 @dataclass
 class ClassifierArguments(LabelledDataArguments, AdapterArguments, StagedArguments):
+    HELP_GROUPS = {
+        "model_name_or_path": "Model",
+        "last_layers": "Tuning",
+        "num_train_epochs": "Training",
+        "baselines": "Evaluation",
+    }
+
     model_name_or_path: str = required("The base: directory or Hub name of a scratchgpt model.")
     from_scratch: bool = option(False, "Random weights in the base's shape instead of its own.")
     max_length: int | None = option(None, "Tokens of a text that are read; default: the base's context.", at_least=1)

@@ -43,6 +43,14 @@ from scratchgpt.training.tasks.instruction import InstructionTuning
 
 @dataclass
 class InstructArguments(AdapterArguments, LanguageModelArguments):
+    HELP_GROUPS = {
+        "model_name_or_path": "Model",
+        "data": "Data",
+        "train_role_tokens": "Tuning",
+        "context_length": "Data",
+        "num_responses": "Evaluation",
+    }
+
     model_name_or_path: str = required("The base: directory or Hub name of a scratchgpt model.")
     data: str = required("Conversations: Hub name, folder or file.")
     eval_data: str | None = option(None, "Conversations to validate on, where data has no validation split.")

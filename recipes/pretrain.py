@@ -37,6 +37,8 @@ SHAPE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_val
 
 @dataclass
 class PretrainArguments(LanguageModelArguments):
+    HELP_GROUPS = {"data": "Data", "model_name_or_path": "Model"}
+
     data: str = required('Data set of schema {"text"}: Hub name, folder or file.')
     eval_data: str | None = option(None, "Text to validate on, where data has no validation split.")
     train_split: str = option("train", "Split of data to train on.")

@@ -27,6 +27,8 @@ MARKER = "build.json"
 class BuilderArguments:
     """The options that every builder has; each adds its own."""
 
+    HELP_GROUPS = {"output_dir": "Output"}
+
     output_dir: str = required("Where the data set goes.")
     seed: int = option(0, "Decides which documents go to which split.", at_least=0)
     overwrite: bool = option(False, "Replace an earlier build in output_dir.")

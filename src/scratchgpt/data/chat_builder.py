@@ -23,6 +23,8 @@ from .splits import assign, check_fractions, draw
 class ChatBuilderArguments(BuilderArguments):
     """The options of the builders of conversations: one source, split by a hash of the documents."""
 
+    HELP_GROUPS = {"source": "Data", "validation_fraction": "Splits"}
+
     source: str | None = option(None, "A .json, .jsonl or .parquet file, or a Hub name; by default the original.")
     validation_fraction: float = option(0.05, "Share of the documents that validate.", at_least=0, below=1)
     test_fraction: float = option(0.0, "Share of the documents that are kept for testing.", at_least=0, below=1)

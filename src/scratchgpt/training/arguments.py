@@ -15,6 +15,18 @@ MAX_LEARNING_RATE = 10.0
 class TrainingArguments(RecipeArguments):
     """How to train. Raises ValueError for numbers that no run can have."""
 
+    HELP_GROUPS = {
+        "output_dir": "Output",
+        "seed": "Training",
+        "optimizer": "Optimizer",
+        "mixed_precision": "Speed and memory",
+        "logging_steps": "Logging",
+        "eval_steps": "Evaluation",
+        "save_steps": "Output",
+        "on_nonfinite": "Training",
+        "report_to": "Logging",
+    }
+
     output_dir: str = option("runs/run", "Where checkpoints, metrics, plots and the final model go.")
     resume_from_checkpoint: str | None = option(
         None,
@@ -75,6 +87,8 @@ class TrainingArguments(RecipeArguments):
 @dataclass
 class LanguageModelArguments(TrainingArguments):
     """How to train and evaluate a language model."""
+
+    HELP_GROUPS = {"eval_tokens": "Evaluation"}
 
     eval_tokens: int | None = option(None, "Evaluate on about this many tokens; default: the whole split.", at_least=1)
     sample_prompts: list[str] = option([], "Prompts that are completed at every evaluation.")

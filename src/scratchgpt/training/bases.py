@@ -125,6 +125,8 @@ NOT_OF_THE_RESULT = (
 class StagedArguments(TrainingArguments):
     """Training with a stage of language modelling before it. Recipes inherit this."""
 
+    HELP_GROUPS = {"lm_steps": "Continued pretraining"}
+
     lm_steps: int = option(0, "Steps of language modelling on lm_data before tuning.", at_least=0)
     lm_data: str | None = option(None, 'Data set of schema {"text"} with the splits train and validation.')
     lm_learning_rate: float = option(1e-3, "Peak learning rate of that.", above=0, at_most=MAX_LEARNING_RATE)
