@@ -323,7 +323,7 @@ SETTINGS = list(
     """
     tasks pairs_per_passage max_requests max_new_tokens temperature min_answer_words max_answer_words
     max_copied min_support
-    """.split()  # noqa: SIM905  # a list of words reads better as text
+    """.split()
 )
 
 

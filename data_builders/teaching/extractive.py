@@ -42,11 +42,7 @@ POINTS_BACK = re.compile(
     r"consequently|notably|specifically)\b",
     re.I,
 )
-PRONOUNS = frozenset(
-    """
-    we our this these it they there here both each all some many most one two three such
-    """.split()  # noqa: SIM905  # a list of words reads better as text
-)
+PRONOUNS = frozenset("we our this these it they there here both each all some many most one two three such".split())
 CAPTION = re.compile(
     r"(?P<kind>Figure|Fig\.|Table|Tab\.)\s*(?P<number>[A-Z]?\d+(?:\.\d+)*)\s*[:.|—–-]?\s*(?P<text>.+)", re.S
 )

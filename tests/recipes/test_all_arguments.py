@@ -90,7 +90,9 @@ def test_many_options_are_in_groups_and_inherited_ones_stay_in_theirs(
         inherited = {each.name for base in parent.__bases__ if base is not object for each in dataclasses.fields(base)}
         new = [field.name for field in dataclasses.fields(parent) if field.name not in inherited]
         if new and parent is not RecipeArguments:
-            assert new[0] in vars(parent).get("HELP_GROUPS", {}), f"{parent.__name__}: under which heading is {new[0]}?"
+            assert new[0] in vars(parent).get("HELP_GROUPS", {}), (
+                f"{parent.__name__}: under which heading is {new[0]}?"
+            )
 
 
 @pytest.mark.parametrize(
