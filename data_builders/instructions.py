@@ -313,8 +313,6 @@ def build(arguments: InstructionsArguments) -> Built:
         ),
         data=data,
         license="other",
-        task="text-generation",
-        language=None,
         build=record,
     )
 

@@ -295,8 +295,6 @@ def build(arguments: PDFReportsArguments) -> Result:
             description=describe(name, manifest, sizes, arguments),
             data=data,
             license="other",
-            task="text-generation",
-            language=None,
             build=record,
         )
         for name, data in (("documents", documents), ("passages", make_dataset(pieces, Features(columns))))

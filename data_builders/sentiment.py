@@ -138,7 +138,6 @@ def build(arguments: SentimentArguments) -> dict[str, Built]:
     )
     settings = {"builder": "sentiment", "name": arguments.name, "removed": removed, "balance": arguments.balance}
     settings |= {f"{name}_fraction": fraction for name, fraction in fractions.items()}
-    common = {"license": "unknown", "language": "en"}
     return {
         "classification": Built(
             title=origin.title,
@@ -146,15 +145,14 @@ def build(arguments: SentimentArguments) -> dict[str, Built]:
             data=labelled_dataset(splits, source),
             task="text-classification",
             build={**settings, "labels": {name: split.counts() for name, split in splits.items()}},
-            **common,
+            language="en",
         ),
         "text": Built(
             title=f"{origin.title}: texts without labels",
             description="Unlabelled reviews, if any, and training texts: nothing of validation and test is in it.",
             data=make_dataset(texts, Features({"text": Value("string"), "source": Value("string")})),
-            task="text-generation",
             build=settings,
-            **common,
+            language="en",
         ),
     }
 

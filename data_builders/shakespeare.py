@@ -93,7 +93,6 @@ def build(arguments: ShakespeareArguments) -> Built:
         description=f"Built by `data_builders/shakespeare.py`. {description}",
         data=make_dataset(rows, Features({"text": Value("string"), "source": Value("string")})),
         license="mit" if original else "unknown",
-        task="text-generation",
         language="en" if original else None,
         build={
             "builder": "shakespeare",

@@ -121,7 +121,6 @@ def build(arguments: SmsSpamArguments) -> dict[str, Built]:
             title="SMS spam: messages without labels",
             description="The training and validation messages of the data set beside it, for pretraining.",
             data=make_dataset(texts, Features({"text": Value("string"), "source": Value("string")})),
-            task="text-generation",
             build=settings,
             **common,
         ),

@@ -195,9 +195,6 @@ def build(arguments: TextFilesArguments) -> Built:
             f"which are not read: {not_read}."
         ),
         data=make_dataset(rows, Features({"text": Value("string"), "source": Value("string")})),
-        license="unknown",
-        task="text-generation",
-        language=None,
         build={
             "builder": "text_files",
             "source": name,

@@ -43,11 +43,11 @@ class Built:
     description: str
     """Markdown for the card: what it is, where it comes from, what was decided."""
     data: DatasetDict
-    license: str
+    license: str = "unknown"
     """As in the Hub's list; "unknown" where it is the reader's own text."""
-    task: str
+    task: str = "text-generation"
     """As in the Hub's list of task categories."""
-    language: str | None
+    language: str | None = None
     """As a code ("en"); None where the builder cannot know."""
     build: dict[str, Any]
     """What `build.json` says of how it was built: settings that matter, counts of what was left out."""
