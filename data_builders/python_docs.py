@@ -286,7 +286,7 @@ def _make_texts(texts: dict[str, str], splits: dict[str, str]) -> DatasetDict:
     rows = {split: [] for split in SPLITS}
     for source in sorted(texts):
         rows[splits[source]].append({"text": texts[source], "source": source})
-    return make_dataset(rows, Features({"text": Value("string"), "source": Value("string")}))
+    return make_dataset(rows)
 
 
 def _make_chats(

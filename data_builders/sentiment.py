@@ -19,14 +19,11 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from datasets import Features, Value
-
 from scratchgpt.arguments import option, parse_arguments, run_recipe
 from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
 from scratchgpt.data.files import source_name
 from scratchgpt.data.labelled_texts import (
     LabelledTexts,
-    balance,
     check_classes,
     deduplicate,
     label_table,
@@ -111,10 +108,7 @@ def build(arguments: SentimentArguments) -> dict[str, Built]:
         kept = clear
     check_fractions(**fractions)
     data, rows_of = data.select(kept), [f"{source_name(own)}#{row}" for row in kept]
-    rows = split_rows(data.texts, data.labels, fractions, arguments.seed)
-    if arguments.balance:
-        train = data.select(rows["train"])
-        rows["train"] = [rows["train"][i] for i in balance(train.labels, train.texts, arguments.seed)]
+    rows = split_rows(data.texts, data.labels, fractions, arguments.seed, arguments.balance)
     splits = {name: data.select(members) for name, members in rows.items()}
     source = {name: [rows_of[row] for row in members] for name, members in rows.items()}
     if held_out is not None:
@@ -150,7 +144,7 @@ def build(arguments: SentimentArguments) -> dict[str, Built]:
         "text": Built(
             title=f"{origin.title}: texts without labels",
             description="Unlabelled reviews, if any, and training texts: nothing of validation and test is in it.",
-            data=make_dataset(texts, Features({"text": Value("string"), "source": Value("string")})),
+            data=make_dataset(texts),
             build=settings,
             language="en",
         ),

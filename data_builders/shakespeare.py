@@ -13,7 +13,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets import Features, Value, load_dataset
+from datasets import load_dataset
 
 from scratchgpt.arguments import option, parse_arguments, run_recipe
 from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
@@ -91,7 +91,7 @@ def build(arguments: ShakespeareArguments) -> Built:
     return Built(
         title="TinyShakespeare" if original else source,
         description=f"Built by `data_builders/shakespeare.py`. {description}",
-        data=make_dataset(rows, Features({"text": Value("string"), "source": Value("string")})),
+        data=make_dataset(rows),
         license="mit" if original else "unknown",
         language="en" if original else None,
         build={

@@ -15,14 +15,11 @@ numbers are on one side of the split, which a hash of their words and the seed d
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets import Features, Value
-
 from scratchgpt.arguments import option, parse_arguments, run_recipe
 from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
 from scratchgpt.data.files import open_text
 from scratchgpt.data.labelled_texts import (
     LabelledTexts,
-    balance,
     check_classes,
     deduplicate,
     label_table,
@@ -74,10 +71,7 @@ def build(arguments: SmsSpamArguments) -> dict[str, Built]:
     kept, removed = deduplicate(messages.texts, messages.labels, NAMES)
     source = [f"message {row + 1}" for row in kept]
     messages = messages.select(kept)
-    rows = split_rows(messages.texts, messages.labels, fractions, arguments.seed)
-    if arguments.balance:
-        train = messages.select(rows["train"])
-        rows["train"] = [rows["train"][i] for i in balance(train.labels, train.texts, arguments.seed)]
+    rows = split_rows(messages.texts, messages.labels, fractions, arguments.seed, arguments.balance)
     splits = {name: messages.select(members) for name, members in rows.items()}
     for name, split in splits.items():
         check_classes(split, f"the split {name!r}")
@@ -120,7 +114,7 @@ def build(arguments: SmsSpamArguments) -> dict[str, Built]:
         "text": Built(
             title="SMS spam: messages without labels",
             description="The training and validation messages of the data set beside it, for pretraining.",
-            data=make_dataset(texts, Features({"text": Value("string"), "source": Value("string")})),
+            data=make_dataset(texts),
             build=settings,
             **common,
         ),

@@ -25,7 +25,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
-from datasets import Features, Value
 from datasketch import MinHash, MinHashLSH
 from tqdm import tqdm
 
@@ -194,7 +193,7 @@ def build(arguments: TextFilesArguments) -> Built:
             "Of duplicates the first stays. A hash of the text and the seed decides the split. Files of other kinds, "
             f"which are not read: {not_read}."
         ),
-        data=make_dataset(rows, Features({"text": Value("string"), "source": Value("string")})),
+        data=make_dataset(rows),
         build={
             "builder": "text_files",
             "source": name,

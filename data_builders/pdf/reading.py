@@ -75,20 +75,13 @@ def read_file(file: Path, options: Options, limits: Limits) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         settings, output = Path(folder) / "options.json", Path(folder) / "result.json"
         settings.write_text(json.dumps({"options": asdict(options), "limits": asdict(limits)}), encoding="utf-8")
-        command = [
-            sys.executable,
-            "-m",
-            "pdf.reading",
-            os.fspath(file.absolute()),
-            *map(os.fspath, (settings, output)),
-        ]
+        command = [sys.executable, "-m", "pdf.reading", *map(os.fspath, (file.absolute(), settings, output))]
         path = os.pathsep.join(filter(None, [os.fspath(FOLDER), os.environ.get("PYTHONPATH")]))
-        environment = os.environ | {"PYTHONPATH": path}
         try:
             # Its own words go nowhere: a hostile file could fill a disk with MuPDF's warnings.
             process = subprocess.run(
                 command,
-                env=environment,
+                env=os.environ | {"PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

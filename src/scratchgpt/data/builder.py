@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict, DatasetInfo, Features, NamedSplit
+from datasets import Dataset, DatasetDict, DatasetInfo, Features, NamedSplit, Value
 from huggingface_hub import DatasetCardData
 
 from ..arguments import option, required, to_yaml
@@ -53,7 +53,10 @@ class Built:
     """What `build.json` says of how it was built: settings that matter, counts of what was left out."""
 
 
-def make_dataset(splits: Mapping[str, list[dict[str, Any]]], features: Features) -> DatasetDict:
+TEXTS = Features({"text": Value("string"), "source": Value("string")})
+
+
+def make_dataset(splits: Mapping[str, list[dict[str, Any]]], features: Features = TEXTS) -> DatasetDict:
     """The rows of each split as a data set whose fingerprint is a hash of their content."""
     data = {}
     for split, rows in splits.items():
