@@ -22,7 +22,7 @@ HUB_NAME = "tatsu-lab/alpaca"
 
 @dataclass(kw_only=True)
 class AlpacaArguments(ChatBuilderArguments):
-    """Those of every builder of conversations."""
+    """The options of every builder of conversations."""
 
 
 def build(arguments: AlpacaArguments) -> Built:

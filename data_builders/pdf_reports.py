@@ -66,8 +66,8 @@ class PDFReportsArguments(BuilderArguments):
     seconds_between_requests: float = option(3.0, "Pause between two downloads from one host.", at_least=0)
     max_files: int | None = option(None, "Only the first so many.", at_least=1)
     max_pages: int = option(1000, "Files with more pages are skipped.", at_least=1)
-    max_seconds: float = option(120.0, "Time to read one file in.", above=0)
-    max_memory_megabytes: int = option(2048, "Memory to read one file in.", at_least=64)
+    max_seconds: float = option(120.0, "Seconds that reading one file may take.", above=0)
+    max_memory_megabytes: int = option(2048, "Memory that reading one file may take.", at_least=64)
     max_file_megabytes: int = option(200, "Larger downloads are refused.", at_least=1)
     num_workers: int = option(2, "Files that are read at the same time.", at_least=1)
     header_threshold: float = option(

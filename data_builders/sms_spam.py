@@ -6,7 +6,7 @@
 
 `--source` is the file as UCI publishes it: a message a line, `ham` or `spam`, a tab, the text; no header. Without it,
 the Hub's copy. The output directory holds two data sets: `classification` with labels, and `text`, the same training
-and validation messages without, for pretraining.
+and validation messages without labels, for pretraining.
 
 Of messages that are equal but for white space and case the first stays. Messages whose words are the same but for
 numbers are on one side of the split, which a hash of their words and the seed decides, within each class.

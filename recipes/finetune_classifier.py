@@ -62,7 +62,7 @@ class ClassifierArguments(LabelledDataArguments, ClassificationArguments, Staged
     per_device_train_batch_size: int = option(32, "Texts per process and forward pass.", at_least=1)
     on_loss_spike: Literal["warn", "skip", "stop", "ignore"] = option(
         "ignore",
-        "What to do when the loss jumps far up; batches sorted by length differ, and most losses are near 0.",
+        "What to do when the loss jumps, as it does here: batches are sorted by length, and most losses are near 0.",
     )
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
     python -m pdf.reading FILE OPTIONS.json RESULT.json
 
-is that process. Nothing it says is trusted but a whole result file.
+is that process. Only a complete result file is trusted.
 """
 
 import json
@@ -78,7 +78,7 @@ def read_file(file: Path, options: Options, limits: Limits) -> Report:
         command = [sys.executable, "-m", "pdf.reading", *map(os.fspath, (file.absolute(), settings, output))]
         path = os.pathsep.join(filter(None, [os.fspath(FOLDER), os.environ.get("PYTHONPATH")]))
         try:
-            # Its own words go nowhere: a hostile file could fill a disk with MuPDF's warnings.
+            # Its output is discarded: a hostile file could fill a disk with MuPDF's warnings.
             process = subprocess.run(
                 command,
                 env=os.environ | {"PYTHONPATH": path},
@@ -100,7 +100,7 @@ def read_file(file: Path, options: Options, limits: Limits) -> Report:
 
 
 def limit_process(limits: Limits) -> None:
-    """Bounds the memory and, should nobody be left to end this process, the time that it may take."""
+    """Limits the memory and, in case this process outlives its parent, the processor time."""
     try:
         import resource
     except ImportError:  # not on Windows: there the limit of time remains

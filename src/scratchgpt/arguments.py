@@ -41,7 +41,7 @@ EXIT_MISTAKE = 2
 
 @dataclass(frozen=True)
 class Bounds:
-    """Which numbers an option can have. Infinity and NaN never are among them."""
+    """Which numbers an option can have; never infinity or NaN."""
 
     at_least: float | None = None
     above: float | None = None
@@ -188,7 +188,7 @@ def parse_arguments(kind: type[Arguments], argv: Sequence[str] | None = None) ->
         values, defaults = _read_yaml(Path(given[0]), kind)
         parser.set_defaults(**defaults)
         given = values + given[1:]
-    # Before what is missing: that is often what was misspelt.
+    # Looked at before missing options, since a missing one is often misspelt.
     if unknown := parser.parse_known_args(given)[1]:
         raise ValueError(f"unknown option {unknown[0]}{_guess(unknown[0].lstrip('-').partition('=')[0], kind)}")
     (arguments,) = parser.parse_args_into_dataclasses(given, look_for_args_file=False)

@@ -52,7 +52,7 @@ class TextClassification:
     Args:
         class_weights: [labels], factors of the losses of each label's texts; None: all 1.
         r_drop: every text is read twice, with other dropout, and this times the divergence between the two answers
-            (Kullback-Leibler, both ways, averaged) is added to their mean loss (R-Drop, Liang et al. 2021).
+            (Kullback-Leibler, the mean of both directions) is added to their mean loss (R-Drop, Liang et al. 2021).
     """
 
     train_rows: Rows
