@@ -7,7 +7,7 @@ builder names (an instruction, a passage). A conversation that occurs twice, whi
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ def build_chats(
     rows: Iterable[Mapping[str, Any]],
     document: Callable[[Mapping[str, Any]], str],
     arguments: ChatBuilderArguments,
-    carry: Iterable[str] = (),
+    carry: Collection[str] = (),
 ) -> tuple[DatasetDict, dict[str, dict[str, int]]]:
     """Conversations in splits, columns `messages`, `source` (a name for the document) and those carried.
 
@@ -60,7 +60,7 @@ def build_chats(
     found: dict[str, tuple[str, dict[str, Any]]] = {}  # by what makes two conversations equal: document and row
     for row in rows:
         messages, columns = read_row(row)
-        unused.update(set(columns) - set(carry))
+        unused.update(column for column in columns if column not in carry)
         kept, reasons = sound_conversations([messages])
         left_out += reasons
         if not kept:
