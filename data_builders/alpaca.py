@@ -12,8 +12,8 @@ the same split. Splits follow from a hash of the instruction: the same in every 
 
 from dataclasses import dataclass
 
-from scratchgpt.arguments import parse_arguments, run_recipe
-from scratchgpt.data.builder import Built, check_arguments, finish
+from scratchgpt.arguments import run_recipe
+from scratchgpt.data.builder import Built, run_builder
 from scratchgpt.data.chat_builder import ChatBuilderArguments, build_chats, describe_counts
 from scratchgpt.data.files import read_source, source_name
 
@@ -52,9 +52,7 @@ def build(arguments: AlpacaArguments) -> Built:
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = parse_arguments(AlpacaArguments, argv)
-    check_arguments(arguments)
-    finish(arguments, {"": build(arguments)})
+    run_builder(AlpacaArguments, build, argv)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ import yaml
 from datasets import DatasetDict, Features, Value, load_from_disk
 from tqdm import tqdm
 
-from scratchgpt.arguments import option, parse_arguments, required, run_recipe
-from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, fingerprint, finish, make_dataset
+from scratchgpt.arguments import option, required, run_recipe
+from scratchgpt.data.builder import BuilderArguments, Built, fingerprint, make_dataset, run_builder
 from scratchgpt.data.splits import draw
 
 if __package__:
@@ -358,9 +358,7 @@ def tables(rows: dict[str, list[dict[str, Any]]], rejected: Counter[str]) -> str
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = parse_arguments(InstructionsArguments, argv)
-    check_arguments(arguments)
-    finish(arguments, {"": build(arguments)})
+    run_builder(InstructionsArguments, build, argv)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from datasets import ClassLabel, DatasetDict, Features, Value
 from tqdm import tqdm
 
-from scratchgpt.arguments import option, parse_arguments, run_recipe
-from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
+from scratchgpt.arguments import option, run_recipe
+from scratchgpt.data.builder import BuilderArguments, Built, make_dataset, run_builder
 from scratchgpt.data.splits import check_fractions, draw
 
 if __package__:
@@ -388,9 +388,7 @@ def _label_table(data: DatasetDict) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = parse_arguments(PythonDocsArguments, argv)
-    check_arguments(arguments)
-    finish(arguments, build(arguments))
+    run_builder(PythonDocsArguments, build, argv)
 
 
 if __name__ == "__main__":

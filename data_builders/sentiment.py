@@ -19,8 +19,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from scratchgpt.arguments import option, parse_arguments, run_recipe
-from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
+from scratchgpt.arguments import option, run_recipe
+from scratchgpt.data.builder import BuilderArguments, Built, make_dataset, run_builder
 from scratchgpt.data.files import source_name
 from scratchgpt.data.labelled_texts import (
     LabelledTexts,
@@ -173,9 +173,7 @@ def plain_texts(
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = parse_arguments(SentimentArguments, argv)
-    check_arguments(arguments)
-    finish(arguments, build(arguments))
+    run_builder(SentimentArguments, build, argv)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from datasets import load_dataset
 
-from scratchgpt.arguments import option, parse_arguments, run_recipe
-from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
+from scratchgpt.arguments import option, run_recipe
+from scratchgpt.data.builder import BuilderArguments, Built, make_dataset, run_builder
 from scratchgpt.data.files import open_text, source_name
 from scratchgpt.data.splits import check_fractions
 
@@ -110,9 +110,7 @@ def blocks(text: str, size: int | None) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = parse_arguments(ShakespeareArguments, argv)
-    check_arguments(arguments)
-    finish(arguments, {"": build(arguments)})
+    run_builder(ShakespeareArguments, build, argv)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ numbers are on one side of the split, which a hash of their words and the seed d
 from dataclasses import dataclass
 from pathlib import Path
 
-from scratchgpt.arguments import option, parse_arguments, run_recipe
-from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
+from scratchgpt.arguments import option, run_recipe
+from scratchgpt.data.builder import BuilderArguments, Built, make_dataset, run_builder
 from scratchgpt.data.files import open_text
 from scratchgpt.data.labelled_texts import (
     LabelledTexts,
@@ -122,9 +122,7 @@ def build(arguments: SmsSpamArguments) -> dict[str, Built]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = parse_arguments(SmsSpamArguments, argv)
-    check_arguments(arguments)
-    finish(arguments, build(arguments))
+    run_builder(SmsSpamArguments, build, argv)
 
 
 if __name__ == "__main__":

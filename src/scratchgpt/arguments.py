@@ -49,13 +49,9 @@ class Bounds:
     below: float | None = None
 
     def allow(self, value: float) -> bool:
-        return (
-            math.isfinite(value)
-            and (self.at_least is None or value >= self.at_least)
-            and (self.above is None or value > self.above)
-            and (self.at_most is None or value <= self.at_most)
-            and (self.below is None or value < self.below)
-        )
+        low = (self.at_least is None or value >= self.at_least) and (self.above is None or value > self.above)
+        high = (self.at_most is None or value <= self.at_most) and (self.below is None or value < self.below)
+        return math.isfinite(value) and low and high
 
     def in_words(self) -> str:
         parts = (("at least", self.at_least), ("above", self.above), ("at most", self.at_most), ("below", self.below))
@@ -199,9 +195,9 @@ def parse_arguments(kind: type[Arguments], argv: Sequence[str] | None = None) ->
     return cast(Any, arguments)
 
 
-def to_yaml(arguments: Any, leave_out: Sequence[str] = ("dry_run",)) -> str:
-    """A YAML file from which `parse_arguments` makes the same arguments."""
-    return _dump({name: value for name, value in asdict(arguments).items() if name not in leave_out})
+def to_yaml(arguments: Any) -> str:
+    """A YAML file from which `parse_arguments` makes the same arguments, but for a dry run."""
+    return _dump({name: value for name, value in asdict(arguments).items() if name != "dry_run"})
 
 
 class _Dumper(yaml.SafeDumper):

@@ -8,15 +8,15 @@ give the same bytes.
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from datasets import Dataset, DatasetDict, DatasetInfo, Features, NamedSplit, Value
 from huggingface_hub import DatasetCardData
 
-from ..arguments import option, required, to_yaml
+from ..arguments import option, parse_arguments, required, to_yaml
 from ..hub.staging import check_output, staged_directory
 
 MARKER = "build.json"
@@ -114,6 +114,19 @@ def card(built: Built) -> str:
         f'```python\nfrom datasets import load_from_disk\n\ndata = load_from_disk("this folder")\n```\n\n'
         f"SHA-256 of the rows: `{fingerprint(built.data)}`\n"
     )
+
+
+Kind = TypeVar("Kind", bound=BuilderArguments)
+
+
+def run_builder(
+    kind: type[Kind], build: Callable[[Kind], Built | Mapping[str, Built]], argv: Sequence[str] | None
+) -> None:
+    """The whole of a builder: its arguments, checked; what `build` makes of them; and `finish`."""
+    arguments = parse_arguments(kind, argv)
+    check_arguments(arguments)
+    built = build(arguments)
+    finish(arguments, {"": built} if isinstance(built, Built) else built)
 
 
 def finish(arguments: BuilderArguments, parts: Mapping[str, Built]) -> None:
