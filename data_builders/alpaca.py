@@ -10,15 +10,22 @@ the same split. Splits follow from a hash of the instruction: the same in every 
 4.0, for research only.
 """
 
-from scratchgpt.arguments import parse_arguments, run_recipe
-from scratchgpt.data.builder import Built, check_arguments, finish
+from dataclasses import dataclass
+
+from scratchgpt.arguments import run_recipe
+from scratchgpt.data.builder import Built, run_builder
 from scratchgpt.data.chat_builder import ChatBuilderArguments, build_chats, describe_counts
 from scratchgpt.data.files import read_source, source_name
 
 HUB_NAME = "tatsu-lab/alpaca"
 
 
-def build(arguments: ChatBuilderArguments) -> Built:
+@dataclass(kw_only=True)
+class AlpacaArguments(ChatBuilderArguments):
+    """The options of every builder of conversations."""
+
+
+def build(arguments: AlpacaArguments) -> Built:
     source = arguments.source or HUB_NAME
     is_alpaca = arguments.source is None
     data, counts = build_chats(read_source(source), lambda row: row.get("instruction") or "", arguments)
@@ -45,9 +52,7 @@ def build(arguments: ChatBuilderArguments) -> Built:
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = parse_arguments(ChatBuilderArguments, argv)
-    check_arguments(arguments)
-    finish(arguments, {"": build(arguments)})
+    run_builder(AlpacaArguments, build, argv)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from scratchgpt.arguments import option, parse_arguments, run_recipe
-from scratchgpt.data.builder import Built, check_arguments, finish
+from scratchgpt.arguments import option, run_recipe
+from scratchgpt.data.builder import Built, run_builder
 from scratchgpt.data.chat_builder import ChatBuilderArguments, build_chats, describe_counts
 from scratchgpt.data.files import read_source, source_name
 
@@ -23,6 +23,8 @@ HUB_NAME = "databricks/databricks-dolly-15k"
 
 @dataclass(kw_only=True)
 class DollyArguments(ChatBuilderArguments):
+    HELP_GROUPS = {"max_context_characters": "Filters"}
+
     max_context_characters: int | None = option(
         None, "Leave out rows about longer passages, for models with a short context.", at_least=1
     )
@@ -71,9 +73,7 @@ def build(arguments: DollyArguments) -> Built:
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = parse_arguments(DollyArguments, argv)
-    check_arguments(arguments)
-    finish(arguments, {"": build(arguments)})
+    run_builder(DollyArguments, build, argv)
 
 
 if __name__ == "__main__":

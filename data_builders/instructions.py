@@ -27,8 +27,8 @@ import yaml
 from datasets import DatasetDict, Features, Value, load_from_disk
 from tqdm import tqdm
 
-from scratchgpt.arguments import option, parse_arguments, required, run_recipe
-from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, fingerprint, finish, make_dataset
+from scratchgpt.arguments import option, required, run_recipe
+from scratchgpt.data.builder import BuilderArguments, Built, fingerprint, make_dataset, run_builder
 from scratchgpt.data.splits import draw
 
 if __package__:
@@ -48,6 +48,8 @@ TASKS = ("summarise", "explain", "term", "compare", "extract")
 
 @dataclass(kw_only=True)
 class InstructionsArguments(BuilderArguments):
+    HELP_GROUPS = {"source": "Data", "teacher": "Teacher", "min_answer_words": "Filters"}
+
     source: str = required("What pdf_reports.py wrote: a folder with documents/ and passages/.")
     teacher: str | None = option(
         None, "A chat model (folder or Hub name), or the endpoint's name of one; none: extractive."
@@ -311,8 +313,6 @@ def build(arguments: InstructionsArguments) -> Built:
         ),
         data=data,
         license="other",
-        task="text-generation",
-        language=None,
         build=record,
     )
 
@@ -321,7 +321,7 @@ SETTINGS = list(
     """
     tasks pairs_per_passage max_requests max_new_tokens temperature min_answer_words max_answer_words
     max_copied min_support
-    """.split()  # noqa: SIM905  # a list of words reads better as text
+    """.split()
 )
 
 
@@ -358,9 +358,7 @@ def tables(rows: dict[str, list[dict[str, Any]]], rejected: Counter[str]) -> str
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = parse_arguments(InstructionsArguments, argv)
-    check_arguments(arguments)
-    finish(arguments, {"": build(arguments)})
+    run_builder(InstructionsArguments, build, argv)
 
 
 if __name__ == "__main__":

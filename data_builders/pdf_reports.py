@@ -59,14 +59,16 @@ SOME_SKIPPED = 3
 
 @dataclass(kw_only=True)
 class PDFReportsArguments(BuilderArguments):
+    HELP_GROUPS = {"source": "Data", "header_threshold": "Filters", "passage_words": "Splits"}
+
     source: list[str] = option([], "A folder, .pdf files, or a manifest (.yaml) of titles and links.")
     download_dir: str | None = option(None, "Where downloads are kept; by default beside output_dir.")
+    seconds_between_requests: float = option(3.0, "Pause between two downloads from one host.", at_least=0)
     max_files: int | None = option(None, "Only the first so many.", at_least=1)
     max_pages: int = option(1000, "Files with more pages are skipped.", at_least=1)
-    max_seconds: float = option(120.0, "Time to read one file in.", above=0)
-    max_memory_megabytes: int = option(2048, "Memory to read one file in.", at_least=64)
+    max_seconds: float = option(120.0, "Seconds that reading one file may take.", above=0)
+    max_memory_megabytes: int = option(2048, "Memory that reading one file may take.", at_least=64)
     max_file_megabytes: int = option(200, "Larger downloads are refused.", at_least=1)
-    seconds_between_requests: float = option(3.0, "Pause between two downloads from one host.", at_least=0)
     num_workers: int = option(2, "Files that are read at the same time.", at_least=1)
     header_threshold: float = option(
         0.25, "Share of the pages on which a line must stand to be a header or footer.", above=0, at_most=1
@@ -293,8 +295,6 @@ def build(arguments: PDFReportsArguments) -> Result:
             description=describe(name, manifest, sizes, arguments),
             data=data,
             license="other",
-            task="text-generation",
-            language=None,
             build=record,
         )
         for name, data in (("documents", documents), ("passages", make_dataset(pieces, Features(columns))))

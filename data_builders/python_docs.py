@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from datasets import ClassLabel, DatasetDict, Features, Value
 from tqdm import tqdm
 
-from scratchgpt.arguments import option, parse_arguments, run_recipe
-from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
+from scratchgpt.arguments import option, run_recipe
+from scratchgpt.data.builder import BuilderArguments, Built, make_dataset, run_builder
 from scratchgpt.data.splits import check_fractions, draw
 
 if __package__:
@@ -100,6 +100,8 @@ WHERE_ANSWERS = ["The function {} is in the module {}.", "{} is in the module {}
 
 @dataclass(kw_only=True)
 class PythonDocsArguments(BuilderArguments):
+    HELP_GROUPS = {"validation_fraction": "Splits"}
+
     validation_fraction: float = option(0.1, "Share of the text that validates.", at_least=0, below=1)
     test_fraction: float = option(0.1, "Share of the text that tests.", at_least=0, below=1)
 
@@ -284,7 +286,7 @@ def _make_texts(texts: dict[str, str], splits: dict[str, str]) -> DatasetDict:
     rows = {split: [] for split in SPLITS}
     for source in sorted(texts):
         rows[splits[source]].append({"text": texts[source], "source": source})
-    return make_dataset(rows, Features({"text": Value("string"), "source": Value("string")}))
+    return make_dataset(rows)
 
 
 def _make_chats(
@@ -386,9 +388,7 @@ def _label_table(data: DatasetDict) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = parse_arguments(PythonDocsArguments, argv)
-    check_arguments(arguments)
-    finish(arguments, build(arguments))
+    run_builder(PythonDocsArguments, build, argv)
 
 
 if __name__ == "__main__":

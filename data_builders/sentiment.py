@@ -19,14 +19,11 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from datasets import Features, Value
-
-from scratchgpt.arguments import option, parse_arguments, run_recipe
-from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
+from scratchgpt.arguments import option, run_recipe
+from scratchgpt.data.builder import BuilderArguments, Built, make_dataset, run_builder
 from scratchgpt.data.files import source_name
 from scratchgpt.data.labelled_texts import (
     LabelledTexts,
-    balance,
     check_classes,
     deduplicate,
     label_table,
@@ -63,6 +60,8 @@ SOURCES = {
 
 @dataclass(kw_only=True)
 class SentimentArguments(BuilderArguments):
+    HELP_GROUPS = {"name": "Data", "validation_fraction": "Splits"}
+
     name: Literal["sst2", "imdb", "rotten_tomatoes"] = field(metadata={"help": "Which collection it is."})
     source: str | None = option(None, "File of labelled texts; default: the Hub's.")
     test: str | None = option(None, "File of the published test split.")
@@ -109,10 +108,7 @@ def build(arguments: SentimentArguments) -> dict[str, Built]:
         kept = clear
     check_fractions(**fractions)
     data, rows_of = data.select(kept), [f"{source_name(own)}#{row}" for row in kept]
-    rows = split_rows(data.texts, data.labels, fractions, arguments.seed)
-    if arguments.balance:
-        train = data.select(rows["train"])
-        rows["train"] = [rows["train"][i] for i in balance(train.labels, train.texts, arguments.seed)]
+    rows = split_rows(data.texts, data.labels, fractions, arguments.seed, arguments.balance)
     splits = {name: data.select(members) for name, members in rows.items()}
     source = {name: [rows_of[row] for row in members] for name, members in rows.items()}
     if held_out is not None:
@@ -136,7 +132,6 @@ def build(arguments: SentimentArguments) -> dict[str, Built]:
     )
     settings = {"builder": "sentiment", "name": arguments.name, "removed": removed, "balance": arguments.balance}
     settings |= {f"{name}_fraction": fraction for name, fraction in fractions.items()}
-    common = {"license": "unknown", "language": "en"}
     return {
         "classification": Built(
             title=origin.title,
@@ -144,15 +139,14 @@ def build(arguments: SentimentArguments) -> dict[str, Built]:
             data=labelled_dataset(splits, source),
             task="text-classification",
             build={**settings, "labels": {name: split.counts() for name, split in splits.items()}},
-            **common,
+            language="en",
         ),
         "text": Built(
             title=f"{origin.title}: texts without labels",
             description="Unlabelled reviews, if any, and training texts: nothing of validation and test is in it.",
-            data=make_dataset(texts, Features({"text": Value("string"), "source": Value("string")})),
-            task="text-generation",
+            data=make_dataset(texts),
             build=settings,
-            **common,
+            language="en",
         ),
     }
 
@@ -179,9 +173,7 @@ def plain_texts(
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = parse_arguments(SentimentArguments, argv)
-    check_arguments(arguments)
-    finish(arguments, build(arguments))
+    run_builder(SentimentArguments, build, argv)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets import Features, Value, load_dataset
+from datasets import load_dataset
 
-from scratchgpt.arguments import option, parse_arguments, run_recipe
-from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
+from scratchgpt.arguments import option, run_recipe
+from scratchgpt.data.builder import BuilderArguments, Built, make_dataset, run_builder
 from scratchgpt.data.files import open_text, source_name
 from scratchgpt.data.splits import check_fractions
 
@@ -26,6 +26,8 @@ SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 @dataclass(kw_only=True)
 class ShakespeareArguments(BuilderArguments):
+    HELP_GROUPS = {"source": "Data", "validation_fraction": "Splits", "block_characters": "Data"}
+
     source: str | None = option(None, "A text file; by default the Hub's tiny_shakespeare.")
     validation_fraction: float = option(0.1, "Share of the characters, from the end.", at_least=0, below=1)
     block_characters: int | None = option(None, "Characters in a row; by default a split is one row.", at_least=1)
@@ -89,9 +91,8 @@ def build(arguments: ShakespeareArguments) -> Built:
     return Built(
         title="TinyShakespeare" if original else source,
         description=f"Built by `data_builders/shakespeare.py`. {description}",
-        data=make_dataset(rows, Features({"text": Value("string"), "source": Value("string")})),
+        data=make_dataset(rows),
         license="mit" if original else "unknown",
-        task="text-generation",
         language="en" if original else None,
         build={
             "builder": "shakespeare",
@@ -109,9 +110,7 @@ def blocks(text: str, size: int | None) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = parse_arguments(ShakespeareArguments, argv)
-    check_arguments(arguments)
-    finish(arguments, {"": build(arguments)})
+    run_builder(ShakespeareArguments, build, argv)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 
 `--source` is the file as UCI publishes it: a message a line, `ham` or `spam`, a tab, the text; no header. Without it,
 the Hub's copy. The output directory holds two data sets: `classification` with labels, and `text`, the same training
-and validation messages without, for pretraining.
+and validation messages without labels, for pretraining.
 
 Of messages that are equal but for white space and case the first stays. Messages whose words are the same but for
 numbers are on one side of the split, which a hash of their words and the seed decides, within each class.
@@ -15,14 +15,11 @@ numbers are on one side of the split, which a hash of their words and the seed d
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets import Features, Value
-
-from scratchgpt.arguments import option, parse_arguments, run_recipe
-from scratchgpt.data.builder import BuilderArguments, Built, check_arguments, finish, make_dataset
+from scratchgpt.arguments import option, run_recipe
+from scratchgpt.data.builder import BuilderArguments, Built, make_dataset, run_builder
 from scratchgpt.data.files import open_text
 from scratchgpt.data.labelled_texts import (
     LabelledTexts,
-    balance,
     check_classes,
     deduplicate,
     label_table,
@@ -38,6 +35,8 @@ NAMES = ["ham", "spam"]
 
 @dataclass(kw_only=True)
 class SmsSpamArguments(BuilderArguments):
+    HELP_GROUPS = {"source": "Data", "validation_fraction": "Splits"}
+
     source: str | None = option(None, f"File of messages; default: {HUB} on the Hub.")
     validation_fraction: float = option(0.05, "Share of the messages that validates.", at_least=0, below=1)
     test_fraction: float = option(0.15, "Share of the messages that tests.", at_least=0, below=1)
@@ -72,10 +71,7 @@ def build(arguments: SmsSpamArguments) -> dict[str, Built]:
     kept, removed = deduplicate(messages.texts, messages.labels, NAMES)
     source = [f"message {row + 1}" for row in kept]
     messages = messages.select(kept)
-    rows = split_rows(messages.texts, messages.labels, fractions, arguments.seed)
-    if arguments.balance:
-        train = messages.select(rows["train"])
-        rows["train"] = [rows["train"][i] for i in balance(train.labels, train.texts, arguments.seed)]
+    rows = split_rows(messages.texts, messages.labels, fractions, arguments.seed, arguments.balance)
     splits = {name: messages.select(members) for name, members in rows.items()}
     for name, split in splits.items():
         check_classes(split, f"the split {name!r}")
@@ -118,8 +114,7 @@ def build(arguments: SmsSpamArguments) -> dict[str, Built]:
         "text": Built(
             title="SMS spam: messages without labels",
             description="The training and validation messages of the data set beside it, for pretraining.",
-            data=make_dataset(texts, Features({"text": Value("string"), "source": Value("string")})),
-            task="text-generation",
+            data=make_dataset(texts),
             build=settings,
             **common,
         ),
@@ -127,9 +122,7 @@ def build(arguments: SmsSpamArguments) -> dict[str, Built]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = parse_arguments(SmsSpamArguments, argv)
-    check_arguments(arguments)
-    finish(arguments, build(arguments))
+    run_builder(SmsSpamArguments, build, argv)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
-from datasets import Features, Value
 from datasketch import MinHash, MinHashLSH
 from tqdm import tqdm
 
@@ -46,6 +45,8 @@ TOO_SHORT, EXACT, NEAR = "too short", "exact duplicate", "near-duplicate"
 
 @dataclass(kw_only=True)
 class TextFilesArguments(BuilderArguments):
+    HELP_GROUPS = {"source": "Data", "min_characters": "Filters", "validation_fraction": "Splits"}
+
     source: str = required("A folder, or a .txt, .md, .jsonl or .parquet file.")
     column: str = option("text", "Column of .jsonl and .parquet that holds the text.")
     min_characters: int = option(50, "Shorter documents are left out.", at_least=1)
@@ -192,10 +193,7 @@ def build(arguments: TextFilesArguments) -> Built:
             "Of duplicates the first stays. A hash of the text and the seed decides the split. Files of other kinds, "
             f"which are not read: {not_read}."
         ),
-        data=make_dataset(rows, Features({"text": Value("string"), "source": Value("string")})),
-        license="unknown",
-        task="text-generation",
-        language=None,
+        data=make_dataset(rows),
         build={
             "builder": "text_files",
             "source": name,

@@ -32,6 +32,8 @@ HELP = "/reset forgets what was said; /save FILE appends the conversation to FIL
 
 @dataclass
 class ChatArguments(RecipeArguments):
+    HELP_GROUPS = {"model": "Model", "prompt": "Answers", "dtype": "Speed and memory"}
+
     model: str = required("Model directory or Hub name, or the directory of an adapter.")
     base: str | None = option(None, "The base of an adapter, if it is no longer where it was.")
     prompt: str | None = option(None, "Answer this, print the answer, and stop.")

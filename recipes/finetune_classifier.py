@@ -20,13 +20,13 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from transformers import AutoTokenizer
 
 from scratchgpt import ScratchGPTForSequenceClassification
-from scratchgpt.adapters import AdapterArguments, add_adapter, describe_parameters, load_adapter, merge_adapter
+from scratchgpt.adapters import describe_parameters, load_adapter, merge_adapter
 from scratchgpt.arguments import option, parse_arguments, required, run_recipe, shortened_path
 from scratchgpt.data.labelled_splits import LabelledDataArguments, load_splits
 from scratchgpt.data.labelled_texts import fingerprint_texts
@@ -39,11 +39,13 @@ from scratchgpt.training.bases import StagedArguments, base_config, base_model, 
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
 from scratchgpt.training.metrics import peak_memory_mb
-from scratchgpt.training.tasks.classification import TextClassification, balanced_weights, freeze
+from scratchgpt.training.tasks.classification import ClassificationArguments, TextClassification, balanced_weights
 
 
 @dataclass
-class ClassifierArguments(LabelledDataArguments, AdapterArguments, StagedArguments):
+class ClassifierArguments(LabelledDataArguments, ClassificationArguments, StagedArguments):
+    HELP_GROUPS = {"model_name_or_path": "Model", "num_train_epochs": "Training", "baselines": "Evaluation"}
+
     model_name_or_path: str = required("The base: directory or Hub name of a scratchgpt model, or a GPT-2.")
     from_scratch: bool = option(False, "Random weights in the base's shape instead of its own.")
     max_length: int | None = option(None, "Tokens of a text that are read; default: the base's context.", at_least=1)
@@ -51,19 +53,6 @@ class ClassifierArguments(LabelledDataArguments, AdapterArguments, StagedArgumen
     hidden_dropout: float = option(0.1, "Dropout on embeddings and residual branches.", at_least=0, below=1)
     attention_dropout: float = option(0.1, "Dropout on attention weights.", at_least=0, below=1)
 
-    tuning: Literal["full", "last_layers", "frozen", "lora"] = option(
-        "full", "What is trained beside the head: everything, last_layers of the layers, nothing, or an adapter."
-    )
-    last_layers: int = option(2, "tuning=last_layers: how many.", at_least=1)
-    lora_r: int = option(4, "Rank of the adapter's matrices.", at_least=1)
-    lora_alpha: int = option(16, "The adapter's output is scaled by alpha / rank (rsLoRA: alpha / √rank).", at_least=1)
-    class_weights: Literal["none", "balanced"] = option(
-        "none", "balanced: every label has the same share of the loss."
-    )
-    r_drop: float = option(
-        0.0, "Weight of the divergence between two passes of a text with different dropout (R-Drop); for small data.",
-        at_least=0, at_most=100,
-    )  # fmt: skip
     num_train_epochs: float = option(3.0, "Passes over the training texts.", above=0)
     max_steps: int = option(0, "Optimizer steps; above 0 this wins over num_train_epochs.", at_least=0)
 
@@ -73,7 +62,7 @@ class ClassifierArguments(LabelledDataArguments, AdapterArguments, StagedArgumen
     per_device_train_batch_size: int = option(32, "Texts per process and forward pass.", at_least=1)
     on_loss_spike: Literal["warn", "skip", "stop", "ignore"] = option(
         "ignore",
-        "What to do when the loss jumps far up; batches sorted by length differ, and most losses are near 0.",
+        "What to do when the loss jumps, as it does here: batches are sorted by length, and most losses are near 0.",
     )
 
     def __post_init__(self) -> None:
@@ -84,13 +73,6 @@ class ClassifierArguments(LabelledDataArguments, AdapterArguments, StagedArgumen
             raise ValueError(f"unknown baselines {sorted(unknown)}: choose from word, char_wb, none")
         if self.r_drop and not (self.hidden_dropout or self.attention_dropout):
             raise ValueError("r_drop compares passes with different dropout: give hidden_dropout or attention_dropout")
-
-    def model_options(self) -> dict[str, Any]:
-        return {
-            "from_scratch": self.from_scratch,
-            "hidden_dropout": self.hidden_dropout,
-            "attention_dropout": self.attention_dropout,
-        }
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -105,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base, split_special_tokens=True)
     tokenizer.truncation_side, tokenizer.model_max_length = arguments.truncation_side, max_length
     rows = {name: TextRows(data, tokenizer, max_length) for name, data in splits.items()}
-    model_options = arguments.model_options()
+    model_options = {name: vars(arguments)[name] for name in ("from_scratch", "hidden_dropout", "attention_dropout")}
     if arguments.lm_steps:
         found = continue_pretraining(base, arguments, tokenizer, accelerator, **model_options)
         if found is None:
@@ -114,19 +96,13 @@ def main(argv: list[str] | None = None) -> None:
 
     batch_size = arguments.per_device_train_batch_size
     a_step = batch_size * arguments.gradient_accumulation_steps * accelerator.num_processes
-    if not arguments.max_steps:
-        steps = math.ceil(arguments.num_train_epochs * len(rows["train"]) / a_step)
-        arguments = replace(arguments, max_steps=steps)
-    epochs = arguments.max_steps * a_step / len(rows["train"])
-    accelerator.print(f"{arguments.max_steps:,} steps: {epochs:.3g} passes over the training texts")
+    steps = arguments.max_steps or math.ceil(arguments.num_train_epochs * len(rows["train"]) / a_step)
+    arguments = replace(arguments, max_steps=steps)
+    accelerator.print(f"{steps:,} steps: {steps * a_step / len(rows['train']):.3g} passes over the training texts")
     names = splits["train"].names
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
     kind = ScratchGPTForSequenceClassification
-    model = base_model(kind, base, arguments.seed, **model_options, **labels)
-    if arguments.tuning == "lora":
-        model = add_adapter(model, arguments, task_type="SEQ_CLS")
-    elif arguments.tuning != "full":
-        freeze(model, arguments.last_layers if arguments.tuning == "last_layers" else 0)
+    model = arguments.prepare(base_model(kind, base, arguments.seed, **model_options, **labels))
     accelerator.print(f"{arguments.tuning}: {describe_parameters(model)}")
     num_trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     weights = balanced_weights(splits["train"]) if arguments.class_weights == "balanced" else None

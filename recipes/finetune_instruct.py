@@ -24,15 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from accelerate.utils import set_seed
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
-from scratchgpt import ScratchGPTConfig
 from scratchgpt.adapters import (
     AdapterArguments,
     add_adapter,
-    check_targets,
     describe_parameters,
     load_adapter,
     load_base,
@@ -44,7 +41,7 @@ from scratchgpt.data.chat_sources import describe, read_chats
 from scratchgpt.evaluation.response_comparison import compare_responses
 from scratchgpt.tokenization_scratchgpt import END_OF_TURN, ROLES
 from scratchgpt.training.arguments import MAX_LEARNING_RATE, LanguageModelArguments
-from scratchgpt.training.bases import base_config, chat_base, check_packing, own_base
+from scratchgpt.training.bases import base_config, chat_base, check_adapter, has_fused_loss, own_base
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
 from scratchgpt.training.tasks.instruction import InstructionTuning
@@ -52,6 +49,14 @@ from scratchgpt.training.tasks.instruction import InstructionTuning
 
 @dataclass
 class InstructArguments(AdapterArguments, LanguageModelArguments):
+    HELP_GROUPS = {
+        "model_name_or_path": "Model",
+        "data": "Data",
+        "train_role_tokens": "Tuning",
+        "context_length": "Data",
+        "num_responses": "Evaluation",
+    }
+
     model_name_or_path: str = required("The base: directory or Hub name of a causal language model.")
     data: str = required("Conversations: Hub name, folder or file.")
     eval_data: str | None = option(None, "Conversations to validate on, where data has no validation split.")
@@ -99,9 +104,7 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError(f"context_length={context_length} is beyond the model's context of {longest} tokens")
     with_roles = arguments.chat_template == "role_tokens" and arguments.train_role_tokens
     if arguments.tuning != "full":  # what is wrong with it is said before the work
-        with torch.device("meta"):
-            shape = AutoModelForCausalLM.from_config(base_config(start))
-        check_targets(shape, arguments.lora_targets, [0] if with_roles else [], "CAUSAL_LM")
+        check_adapter(start, arguments, with_roles)
     training = read(arguments.data, arguments.train_split)[: arguments.max_conversations]
     validation = read(arguments.eval_data or arguments.data, arguments.eval_split)
     base, tokenizer = chat_base(start, arguments.chat_template, arguments.output_dir, seed, accelerator)
@@ -123,10 +126,8 @@ def main(argv: list[str] | None = None) -> None:
         roles = ids_of.convert_tokens_to_ids([*ROLES, END_OF_TURN]) if with_roles else []
         model = add_adapter(model, arguments, roles)
     accelerator.print(describe_parameters(model))
-    ours = model.config.model_type == ScratchGPTConfig.model_type
-    if arguments.packing and not ours:
-        check_packing(model)
-    task = InstructionTuning(train_rows, eval_rows, tokenizer, arguments, fused_loss=ours)
+    fused_loss = has_fused_loss(model, arguments.packing)
+    task = InstructionTuning(train_rows, eval_rows, tokenizer, arguments, fused_loss)
     if not train(task, model, tokenizer, arguments, accelerator, train_rows.fingerprint()):
         sys.exit(EXIT_INTERRUPTED)
 

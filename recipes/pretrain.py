@@ -49,7 +49,7 @@ def options_given(argv: list[str]) -> set[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = parse_arguments(PretrainArguments, argv)
+    arguments = parse_arguments(PretrainArguments, argv, __doc__)
     given = options_given(sys.argv[1:] if argv is None else argv)
     sized = sorted(given & set(SIZE)) or (["streaming"] if arguments.streaming else [])
     if sized and arguments.minutes is not None:

@@ -40,12 +40,13 @@ PATTERNS = {"gpt2": GPT2_PATTERN, "gpt4": GPT4_PATTERN}
 
 @dataclass
 class TokenizerArguments(RecipeArguments):
+    HELP_GROUPS = {"data": "Data", "kind": "Tokenizer", "eval_data": "Evaluation", "output_dir": "Output"}
+
     data: str = required('Data set of schema {"text"}: Hub name, folder, or .txt/.jsonl/.parquet.')
-    output_dir: str = required("Where the tokenizer and its report go.")
-    kind: Literal["bpe", "regex", "char"] = option("bpe", "Which tokenizer to train.")
     split: str = option("train", "Split of the data set, where it has splits.")
     column: str = option("text", "Column that holds the text.")
     max_texts: int | None = option(None, "Train on this many texts only, the first ones.", at_least=1)
+    kind: Literal["bpe", "regex", "char"] = option("bpe", "Which tokenizer to train.")
     vocab_size: int | None = option(
         None, "Tokens, special ones included. bpe: 8192 by default; regex, char: no limit.", at_least=1
     )
@@ -55,7 +56,6 @@ class TokenizerArguments(RecipeArguments):
     special_tokens: list[str] = option(list(SPECIAL_TOKENS), "Special tokens, last in the vocabulary.")
     model_max_length: int = option(1024, "Tokens; where truncation cuts.", at_least=1)
     plain: bool = option(False, "Save without code: loads everywhere, as a plain tokenizer.")
-    overwrite: bool = option(False, "Replace an earlier tokenizer in output_dir.")
     eval_data: str | None = option(None, "Texts for the report; by default the training data.")
     eval_split: str = option("train", "Split of eval_data.")
     eval_texts: int = option(1000, "How many of them.", at_least=1)
@@ -64,6 +64,8 @@ class TokenizerArguments(RecipeArguments):
         ["untokenizability", "Zwölfdrähtler", "スクラッチ"],
         "Words whose splits the report shows, best ones that the texts do not contain.",
     )
+    output_dir: str = required("Where the tokenizer and its report go.")
+    overwrite: bool = option(False, "Replace an earlier tokenizer in output_dir.")
 
 
 def train(arguments: TokenizerArguments, texts: Iterable[str]) -> Tokenizer:

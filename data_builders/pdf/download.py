@@ -1,9 +1,9 @@
-"""Files from a list of links: politely, again after failures, on from where it broke off, and nothing but PDFs.
+"""Downloads files from a list of links: politely, with retries, resuming where it broke off, and nothing but PDFs.
 
-A link is followed to its own host only. A reply is refused that is too large, that is no PDF by its type or its first
-bytes, or that redirects in a circle. What fails for the moment (time-outs, broken connections, 408, 429, 5xx) is tried
-again with growing pauses, or after the `Retry-After` that the server asks for; a part that is there is kept and gone
-on with, as long as the server confirms (`If-Range`) that the file has not changed.
+Redirects are followed within one host only. A reply is refused if it is too large, is no PDF by its type or its first
+bytes, or redirects in a circle. Temporary failures (time-outs, broken connections, 408, 429, 5xx) are tried again with
+growing pauses, or after the `Retry-After` that the server asks for. A partial file is kept, and its download resumed
+if the server confirms (`If-Range`) that the file has not changed.
 """
 
 import http.client

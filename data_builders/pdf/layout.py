@@ -319,24 +319,13 @@ def cluster(boxes: list[Box], reach: float = 6.0) -> list[Box]:
     """Boxes that touch or nearly touch, as one box each."""
     clusters: list[Box] = []
     for box in boxes:
-        grown = True
-        while grown:
-            grown = False
-            for other in clusters:
-                if (
-                    box[0] - reach <= other[2]
-                    and other[0] - reach <= box[2]
-                    and box[1] - reach <= other[3]
-                    and other[1] - reach <= box[3]
-                ):
-                    clusters.remove(other)
-                    box = (
-                        min(box[0], other[0]),
-                        min(box[1], other[1]),
-                        max(box[2], other[2]),
-                        max(box[3], other[3]),
-                    )
-                    grown = True
-                    break
+        while other := next((each for each in clusters if _touch(box, each, reach)), None):
+            clusters.remove(other)
+            box = (min(box[0], other[0]), min(box[1], other[1]), max(box[2], other[2]), max(box[3], other[3]))
         clusters.append(box)
     return clusters
+
+
+def _touch(one: Box, other: Box, reach: float) -> bool:
+    across = one[0] - reach <= other[2] and other[0] - reach <= one[2]
+    return across and one[1] - reach <= other[3] and other[1] - reach <= one[3]

@@ -12,7 +12,7 @@ import itertools
 import re
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 MARK_START, MARK_END = "\ue000", "\ue001"
@@ -240,23 +240,17 @@ def _join(row: list[Line]) -> Line:
     lead = row[0].lead
     if row[0].bold and not row[-1].bold:
         lead = len(" ".join(piece.text for piece in row if piece.bold))
-    return Line(
+    return replace(
+        main,
         text=text,
         x0=row[0].x0,
         y0=min(piece.y0 for piece in row),
         x1=max(piece.x1 for piece in row),
         y1=max(piece.y1 for piece in row),
-        baseline=main.baseline,
-        size=main.size,
         bold=all(piece.bold for piece in row),
         italic=all(piece.italic for piece in row),
-        mono=main.mono,
         maths=sum(piece.maths * length for piece, length in zip(row, lengths, strict=True)) / total,
-        page=main.page,
         gap=gap,
         pieces=len(row),
         lead=lead,
-        column=main.column,
-        left=main.left,
-        right=main.right,
     )

@@ -2,7 +2,7 @@
 
     python -m pdf.reading FILE OPTIONS.json RESULT.json
 
-is that process. Nothing it says is trusted but a whole result file.
+is that process. Only a complete result file is trusted.
 """
 
 import json
@@ -75,20 +75,13 @@ def read_file(file: Path, options: Options, limits: Limits) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         settings, output = Path(folder) / "options.json", Path(folder) / "result.json"
         settings.write_text(json.dumps({"options": asdict(options), "limits": asdict(limits)}), encoding="utf-8")
-        command = [
-            sys.executable,
-            "-m",
-            "pdf.reading",
-            os.fspath(file.absolute()),
-            *map(os.fspath, (settings, output)),
-        ]
+        command = [sys.executable, "-m", "pdf.reading", *map(os.fspath, (file.absolute(), settings, output))]
         path = os.pathsep.join(filter(None, [os.fspath(FOLDER), os.environ.get("PYTHONPATH")]))
-        environment = os.environ | {"PYTHONPATH": path}
         try:
-            # Its own words go nowhere: a hostile file could fill a disk with MuPDF's warnings.
+            # Its output is discarded: a hostile file could fill a disk with MuPDF's warnings.
             process = subprocess.run(
                 command,
-                env=environment,
+                env=os.environ | {"PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -107,7 +100,7 @@ def read_file(file: Path, options: Options, limits: Limits) -> Report:
 
 
 def limit_process(limits: Limits) -> None:
-    """Bounds the memory and, should nobody be left to end this process, the time that it may take."""
+    """Limits the memory and, in case this process outlives its parent, the processor time."""
     try:
         import resource
     except ImportError:  # not on Windows: there the limit of time remains

@@ -1,6 +1,7 @@
 """What cleaning did: characters and tokens before and after, and the share of each step, as a table and a plot."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,9 @@ def measure(documents: list[Cleaned]) -> list[dict[str, Any]]:
 
 def steps(rows: list[dict[str, Any]]) -> list[str]:
     """All steps that removed something, the largest first."""
-    totals: dict[str, int] = {}
+    totals: Counter[str] = Counter()
     for row in rows:
-        for step, characters in row["removed"].items():
-            totals[step] = totals.get(step, 0) + characters
+        totals.update(row["removed"])
     return sorted((step for step in totals if totals[step]), key=lambda step: (-totals[step], step))
 
 

@@ -6,19 +6,11 @@ from collections.abc import Iterable
 
 WORD = re.compile(r"[^\W\d_]+(?:[-’'][^\W_]+)*")
 
-PREFIXES = frozenset(
-    """
-    self non multi co ex quasi semi high low long short well open cross post pre zero few
-    """.split()  # noqa: SIM905  # a list of words reads better as text
-)
+PREFIXES = frozenset("self non multi co ex quasi semi high low long short well open cross post pre zero few".split())
 """What is more often written with a hyphen than without."""
 
 
-JOINED = frozenset(
-    """
-    under over inter out some any every with there where up down back trans per com con for
-    """.split()  # noqa: SIM905  # a list of words reads better as text
-)
+JOINED = frozenset("under over inter out some any every with there where up down back trans per com con for".split())
 """Words that are the beginning of other words more often than of a compound."""
 
 SUFFIX = re.compile(

@@ -42,11 +42,7 @@ POINTS_BACK = re.compile(
     r"consequently|notably|specifically)\b",
     re.I,
 )
-PRONOUNS = frozenset(
-    """
-    we our this these it they there here both each all some many most one two three such
-    """.split()  # noqa: SIM905  # a list of words reads better as text
-)
+PRONOUNS = frozenset("we our this these it they there here both each all some many most one two three such".split())
 CAPTION = re.compile(
     r"(?P<kind>Figure|Fig\.|Table|Tab\.)\s*(?P<number>[A-Z]?\d+(?:\.\d+)*)\s*[:.|—–-]?\s*(?P<text>.+)", re.S
 )
@@ -73,6 +69,9 @@ QUESTIONS = {
     "sentence": ["Which sentence of the passage mentions {term}?"],
     "list": ["“{title}” says: “{lead}” What follows?"],
 }
+
+ANSWER_WORDS = 120
+"""Of an answer that is the beginning of a section."""
 
 
 @dataclass
@@ -116,13 +115,8 @@ def parse(text: str) -> list[tuple[str, list[str]]]:
     return sections
 
 
-def make_pairs(title: str, text: str, captions: list[str], seed: int, answer_words: int = 120) -> Iterator[Pair]:
-    """All pairs of a document. The same document and seed give the same pairs.
-
-    Args:
-        text: as `pdf_reports` writes it: headings after #, paragraphs apart.
-        answer_words: words of an answer that is the beginning of a section.
-    """
+def make_pairs(title: str, text: str, captions: list[str], seed: int) -> Iterator[Pair]:
+    """All pairs of a document, whose text is as `pdf_reports` writes it. The same document and seed give the same."""
 
     def ask(kind: str, **parts: str) -> str:
         choices = QUESTIONS[kind]
@@ -132,10 +126,10 @@ def make_pairs(title: str, text: str, captions: list[str], seed: int, answer_wor
     prose = [paragraph for _, paragraphs in sections for paragraph in paragraphs]
     for heading, paragraphs in sections:
         if re.fullmatch(r"abstract|summary", heading, re.I):
-            if answer := opening(paragraphs, 4 * answer_words):
+            if answer := opening(paragraphs, 4 * ANSWER_WORDS):
                 yield Pair(ask("abstract"), answer, "abstract")
         elif heading and not re.match(r"acknowledg|contribut|prompts|outputs", heading, re.I):
-            answer = opening(paragraphs, answer_words)
+            answer = opening(paragraphs, ANSWER_WORDS)
             if count_words(answer) >= 20 and heading[:1].isupper():
                 kind = "general section" if GENERAL.match(heading) else "section"
                 yield Pair(ask(kind, heading=heading.rstrip("?.")), answer, "section")

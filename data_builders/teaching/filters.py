@@ -27,7 +27,7 @@ COMMON = frozenset(
     another between into over under through during after before using used use uses based within without
     about because if we our us you your he she there here all any some many much very only own same too s t
     however therefore thus including include includes like well new one two first second
-    """.split()  # noqa: SIM905  # a list of words reads better as text
+    """.split()
 )
 
 

@@ -135,7 +135,8 @@ class EndpointTeacher:
                 if attempt + 1 < self.attempts:
                     self.sleep(min(60.0, 2.0 * 2**attempt))
         raise ValueError(
-            f"the teacher did not answer ({' '.join(str(problem).split())[:200]}): go on later, nothing is lost"
+            f"the teacher did not answer ({' '.join(str(problem).split())[:200]}): start again later; "
+            "the answers so far are kept"
         )
 
 

@@ -16,13 +16,9 @@ NOT_TERMS = frozenset(
     table figure section appendix equation however moreover furthermore additionally therefore thus finally
     note first second third in on for the a an we our this that these those january february march april may
     june july august september october november december english chinese et al i ii iii iv vi
-    """.split()  # noqa: SIM905  # a list of words reads better as text
+    """.split()
 )
-LITTLE_WORDS = frozenset(
-    """
-    of and the for to in with on a an by from via as at
-    """.split()  # noqa: SIM905  # a list of words reads better as text
-)
+LITTLE_WORDS = frozenset("of and the for to in with on a an by from via as at".split())
 
 
 def acronyms(text: str) -> dict[str, str]:

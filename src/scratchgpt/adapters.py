@@ -51,6 +51,8 @@ KINDS: dict[str, tuple[Any, str]] = {
 class AdapterArguments:
     """What of a model to train. Recipes inherit this beside `TrainingArguments`."""
 
+    HELP_GROUPS = {"tuning": "Tuning"}
+
     tuning: Literal["full", "lora", "qlora"] = option(
         "lora", "full: all weights; lora: an adapter; qlora: an adapter on a base in four bits."
     )

@@ -10,7 +10,9 @@ text where the option holds text and false where it is a switch, and `007` and `
 import difflib
 import math
 import os
+import shlex
 import sys
+from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -27,13 +29,19 @@ ARGUMENTS_FILE = "arguments.yaml"
 NOT_PART_OF_A_RUN = ("dry_run", "overwrite", "resume_from_checkpoint")
 """Options that say how a run is started. They are not kept in arguments.yaml, from which it could be started again."""
 
+HEADINGS = (
+    *("Data", "Teacher", "Filters", "Splits", "Model", "Tokenizer", "Tuning", "Continued pretraining", "Training"),
+    *("Optimizer", "Answers", "Speed and memory", "Evaluation", "Output", "Logging"),
+)
+"""Headings of `--help`, in order. HELP_GROUPS of a dataclass says which option is the first below which of them."""
+
 EXIT_MISTAKE = 2
 """Exit code for a mistake of the user's: arguments, files or data that cannot be used."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Which numbers an option can have. Infinity and NaN never are among them."""
+    """Which numbers an option can have; never infinity or NaN."""
 
     at_least: float | None = None
     above: float | None = None
@@ -41,22 +49,13 @@ class Bounds:
     below: float | None = None
 
     def allow(self, value: float) -> bool:
-        return (
-            math.isfinite(value)
-            and (self.at_least is None or value >= self.at_least)
-            and (self.above is None or value > self.above)
-            and (self.at_most is None or value <= self.at_most)
-            and (self.below is None or value < self.below)
-        )
+        low = (self.at_least is None or value >= self.at_least) and (self.above is None or value > self.above)
+        high = (self.at_most is None or value <= self.at_most) and (self.below is None or value < self.below)
+        return math.isfinite(value) and low and high
 
     def in_words(self) -> str:
         parts = (("at least", self.at_least), ("above", self.above), ("at most", self.at_most), ("below", self.below))
-        return " and ".join(f"{words} {number:,g}" for words, number in parts if number is not None)
-
-    def __str__(self) -> str:
-        """As --help shows it; argparse allows neither spaces nor brackets here."""
-        parts = ((">=", self.at_least), (">", self.above), ("<=", self.at_most), ("<", self.below))
-        return ",".join(f"{sign}{number:g}" for sign, number in parts if number is not None)
+        return " and ".join(f"{words} {number:,.10g}" for words, number in parts if number is not None)
 
 
 def option(
@@ -70,8 +69,7 @@ def option(
 ) -> Any:
     """A dataclass field with a default, the help text of `--help`, and for a number its bounds (see `check`)."""
     bounds = Bounds(at_least, above, at_most, below)
-    # HfArgumentParser hands the metadata to argparse, where the metavar is what --help shows in place of a value.
-    metadata = {} if bounds == Bounds() else {"metavar": bounds}
+    metadata = {} if bounds == Bounds() else {"bounds": bounds}
     if isinstance(default, list):
         return HfArg(default_factory=lambda: list(default), help=help, metadata=metadata)
     return HfArg(default=default, help=help, metadata=metadata)
@@ -90,10 +88,10 @@ def check(arguments: Any) -> None:
     """
     for field in fields(arguments):
         value: Any = vars(arguments)[field.name]
-        bounds = field.metadata.get("metavar")
+        bounds = field.metadata.get("bounds")
         if field.default == "" and not value:
             raise ValueError(f"--{field.name} is missing: {field.metadata['help']}")
-        if isinstance(bounds, Bounds) and value is not None and not bounds.allow(value):
+        if bounds is not None and value is not None and not bounds.allow(value):
             finite = "" if math.isfinite(value) else "finite, "
             raise ValueError(f"{field.name}={value}: it must be {finite}{bounds.in_words()}")
 
@@ -109,30 +107,87 @@ class RecipeArguments:
 
 
 class _Parser(HfArgumentParser):
+    """Its help is the docstring of the recipe, which begins with examples; then the options, each once."""
+
+    def __init__(self, kind: type, description: str | None):
+        self.heading_of = headings(kind)
+        self.groups: dict[str, Any] = {}
+        super().__init__(
+            cast(Any, kind),
+            usage="%(prog)s [config.yaml] [--name value ...]",
+            description=description or sys.modules[kind.__module__].__doc__,
+            formatter_class=RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def add_argument(self, *names: str, **kwargs: Any) -> Action:
+        """HfArgumentParser calls it with a field's metadata, and a second time for --no_x, which says --x false."""
+        if names[0] == "-h":
+            return super().add_argument(*names, **kwargs)
+        if kwargs.get("action") == "store_false":
+            kwargs["help"] = SUPPRESS
+        else:
+            kwargs["help"] = _help(kwargs.get("help", ""), kwargs.pop("bounds", None), kwargs.get("default"))
+            if "choices" not in kwargs:
+                kwargs["metavar"] = {int: "INT", float: "FLOAT", str: "TEXT"}.get(kwargs["type"], "true|false")
+        self.groups = self.groups or {heading: self.add_argument_group(heading) for heading in HEADINGS}
+        heading = self.heading_of.get(names[0].removeprefix("--"))
+        action = (
+            self.groups[heading].add_argument(*names, **kwargs) if heading else super().add_argument(*names, **kwargs)
+        )
+        action.option_strings = names[:1]  # the help shows one of the names; all are understood
+        return action
+
     def error(self, message: str) -> NoReturn:
         """Instead of the whole usage, which is longer than a screen."""
         raise ValueError(f"{message} (--help lists all options)")
 
 
-def parse_arguments(kind: type[Arguments], argv: Sequence[str] | None = None) -> Arguments:
+def headings(kind: Any) -> dict[str, str | None]:
+    """Which heading of `--help` each option of a dataclass has; None: that of --help itself."""
+    begins: dict[str, str] = {}
+    for parent in reversed(kind.__mro__):
+        begins |= vars(parent).get("HELP_GROUPS", {})
+    heading, found = None, {}
+    for field in fields(kind):
+        heading = found[field.name] = begins.get(field.name, heading)
+    return found
+
+
+def _help(text: str, bounds: Bounds | None, default: Any) -> str:
+    """What `--help` says of an option: its text, its bounds and its default."""
+    if default in (None, []):
+        shown = "" if "default" in text.lower() else "default: none"
+    elif isinstance(default, bool):
+        shown = f"default: {str(default).lower()}"
+    else:
+        shown = f"default: {shlex.join(default) if isinstance(default, list) else default}"
+    notes = [bounds.in_words() if bounds else "", "required" if default == "" else shown.replace("%", "%%")]
+    return f"{text} ({'; '.join(filter(None, notes))})".removesuffix(" ()")
+
+
+def parse_arguments(
+    kind: type[Arguments], argv: Sequence[str] | None = None, description: str | None = None
+) -> Arguments:
     """`[config.yaml] [--name value …]` → an instance of the dataclass `kind`.
 
     Args:
         argv: by default the command line's. A first argument that does not begin with a dash is the YAML file.
+        description: what --help begins with; default: the docstring of the module of `kind`.
 
     Raises:
         ValueError: for a YAML file that cannot be read, options that `kind` lacks, and values that cannot be.
         SystemExit: after --help, and after --dry_run for a `RecipeArguments`.
     """
     given = list(sys.argv[1:] if argv is None else argv)
-    parser = _Parser(cast(Any, kind), allow_abbrev=False)
+    parser = _Parser(kind, description)
     if given and not given[0].startswith("-"):
         # Values as if typed before the rest of the command line: checked in the same way, and what comes later wins.
         # Lists and nothing (null) as defaults, because an empty list or nothing cannot be typed.
         values, defaults = _read_yaml(Path(given[0]), kind)
         parser.set_defaults(**defaults)
         given = values + given[1:]
-    # Before what is missing: that is often what was misspelt.
+    # Looked at before missing options, since a missing one is often misspelt.
     if unknown := parser.parse_known_args(given)[1]:
         raise ValueError(f"unknown option {unknown[0]}{_guess(unknown[0].lstrip('-').partition('=')[0], kind)}")
     (arguments,) = parser.parse_args_into_dataclasses(given, look_for_args_file=False)
@@ -143,9 +198,9 @@ def parse_arguments(kind: type[Arguments], argv: Sequence[str] | None = None) ->
     return cast(Any, arguments)
 
 
-def to_yaml(arguments: Any, leave_out: Sequence[str] = ("dry_run",)) -> str:
-    """A YAML file from which `parse_arguments` makes the same arguments."""
-    return _dump({name: value for name, value in asdict(arguments).items() if name not in leave_out})
+def to_yaml(arguments: Any) -> str:
+    """A YAML file from which `parse_arguments` makes the same arguments, but for a dry run."""
+    return _dump({name: value for name, value in asdict(arguments).items() if name != "dry_run"})
 
 
 class _Dumper(yaml.SafeDumper):
@@ -198,7 +253,7 @@ def run_recipe(main: Callable[[], object]) -> None:
 
 
 def _guess(name: str, kind: type) -> str:
-    close = difflib.get_close_matches(name, [field.name for field in fields(cast(Any, kind))], n=1)
+    close = difflib.get_close_matches(name, ["help", *(field.name for field in fields(cast(Any, kind)))], n=1)
     return f": did you mean {close[0]}?" if close else " (--help lists all options)"
 
 

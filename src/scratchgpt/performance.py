@@ -111,7 +111,7 @@ def keep_freed_memory() -> tuple[bool, str]:
     13 to 52 % of a step with a vocabulary of 50,000 (mallopt(3)).
     """
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
-        return False, "only glibc's allocator knows how"
+        return False, "only glibc's allocator can be told to"
     libc = ctypes.CDLL(None)
     done = libc.mallopt(M_MMAP_MAX, 0) == 1 and libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1) == 1
     return done, "no page faults for the same buffers in every step" if done else "mallopt refused"

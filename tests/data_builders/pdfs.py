@@ -17,7 +17,7 @@ FILLER = (
 WORDS = list(
     """
     plain large small early later final first training testing model token layer loss rate batch step
-    """.split()  # noqa: SIM905  # a list of words reads better as text
+    """.split()
 )
 
 

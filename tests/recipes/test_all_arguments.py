@@ -3,13 +3,14 @@
 import dataclasses
 import importlib
 import math
+import re
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
 import yaml
 
-from scratchgpt.arguments import Bounds, RecipeArguments, parse_arguments
+from scratchgpt.arguments import HEADINGS, Bounds, RecipeArguments, headings, parse_arguments
 from tests.runs import ROOT
 
 
@@ -27,6 +28,14 @@ def argument_classes() -> list[type]:
 
 
 CLASSES = argument_classes()
+OF_COMMANDS = [kind for kind in CLASSES if kind.__module__.startswith(("recipes.", "data_builders."))]
+
+
+def printed_help(kind: type, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        parse_arguments(kind, ["--help"])
+    assert not stopped.value.code
+    return capsys.readouterr().out
 
 
 def numbers(kind: Any) -> list[dataclasses.Field]:
@@ -45,10 +54,45 @@ def test_every_recipe_and_builder_is_looked_at() -> None:
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 def test_every_number_has_bounds_and_a_default_within_them(kind: Any) -> None:
     for field in numbers(kind):
-        bounds = field.metadata.get("metavar")
+        bounds = field.metadata.get("bounds")
         assert isinstance(bounds, Bounds), f"{kind.__name__}.{field.name} can be any number: declare its bounds"
         assert field.default is None or bounds.allow(field.default), field.name
         assert not any(map(bounds.allow, (math.inf, -math.inf, math.nan, -1))), field.name
+
+
+@pytest.mark.parametrize("kind", OF_COMMANDS, ids=lambda kind: kind.__name__)
+def test_help_begins_with_examples_and_has_each_option_once(kind: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was two screens of usage first; then one list, each option by two or three names, without an example."""
+    file = kind.__module__.replace(".", "/") + ".py"
+    printed = printed_help(kind, capsys)
+    assert f"\n    python {file} " in printed[: printed.index("options:")]
+    for field in dataclasses.fields(kind):
+        assert len(re.findall(rf"^  --{field.name}\b", printed, re.MULTILINE)) == 1, field.name
+        hyphens = f"--{field.name.replace('_', '-')}"
+        assert "_" not in field.name or hyphens not in printed[printed.index("options:") :], field.name
+    assert printed.count("(required)") == sum(field.default == "" for field in dataclasses.fields(kind))
+    assert "--no_" not in printed
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_many_options_are_in_groups_and_inherited_ones_stay_in_theirs(
+    kind: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = headings(kind)
+    assert set(found.values()) <= {None, *HEADINGS}
+    assert len(found) <= 10 or len(set(found.values())) > 2, "HELP_GROUPS is missing"
+    if not any(found.values()):
+        return
+    printed = printed_help(kind, capsys)
+    positions = [printed.index(f"\n{heading}:\n") for heading in HEADINGS if heading in found.values()]
+    assert positions == sorted(positions)
+    for parent in kind.__mro__[:-1]:
+        inherited = {each.name for base in parent.__bases__ if base is not object for each in dataclasses.fields(base)}
+        new = [field.name for field in dataclasses.fields(parent) if field.name not in inherited]
+        if new and parent is not RecipeArguments:
+            assert new[0] in vars(parent).get("HELP_GROUPS", {}), (
+                f"{parent.__name__}: under which heading is {new[0]}?"
+            )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Campaigns against the checkpoints: killed writers, lost power, flipped bits, cut files. Run with -s for figures."""
+"""Campaigns against the checkpoints: killed writers, lost power, flipped bits, cut files. -s shows the numbers."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""A campaign of signals at random moments against the recipe. Run with -s for figures."""
+"""A campaign of signals at random moments against the recipe. Run with -s to see the numbers."""
 
 import os
 import random

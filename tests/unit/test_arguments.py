@@ -21,6 +21,7 @@ from scratchgpt.arguments import (
     to_yaml,
     write_arguments,
 )
+from scratchgpt.data.builder import BuilderArguments
 
 
 @dataclass
@@ -86,6 +87,8 @@ def test_a_missing_file_an_unknown_option_and_half_a_name_are_refused(tmp_path: 
         parse_arguments(Example, [str(tmp_path / "none.yaml")])
     with pytest.raises(ValueError, match=r"unknown option --verbos: did you mean verbose\?"):
         parse_arguments(Example, ["--name=a", "--verbos"])  # argparse would take it for --verbose
+    with pytest.raises(ValueError, match=r"unknown option --hlep: did you mean help\?"):
+        parse_arguments(Example, ["--name=a", "--hlep"])
     with pytest.raises(ValueError, match="--name is missing: What it is called"):
         parse_arguments(Recipe, ["--size=2"])
 
@@ -158,12 +161,20 @@ def test_a_number_that_cannot_be_is_refused_with_its_range(changed: dict, messag
     check(Recipe(name="a", rate=10, share=0))
 
 
-def test_help_shows_the_bounds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_types_bounds_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse_arguments(Recipe, ["--help"])
-    printed = capsys.readouterr().out
-    assert "--rate >0,<=10" in printed
-    assert "How fast. (default: None)" in printed
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "--rate FLOAT How fast. (above 0 and at most 10; default: none)" in printed
+    assert "--name TEXT What it is called. (required)" in printed
+    assert "--verbose [true|false] Say more. (default: true)" in printed
+    assert "--words TEXT [TEXT ...] Some. (default: a)" in printed
+
+
+def test_what_the_help_leaves_out_is_still_understood() -> None:
+    assert parse_arguments(Recipe, ["--name=a", "--no_verbose"]) == Recipe(name="a", verbose=False)
+    assert parse_arguments(Recipe, ["--name=a", "--no-verbose"]) == Recipe(name="a", verbose=False)
+    assert parse_arguments(BuilderArguments, ["--output-dir", "a"]) == BuilderArguments(output_dir="a")
 
 
 SCRIPT = """

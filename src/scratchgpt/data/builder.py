@@ -8,15 +8,15 @@ give the same bytes.
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from datasets import Dataset, DatasetDict, DatasetInfo, Features, NamedSplit
+from datasets import Dataset, DatasetDict, DatasetInfo, Features, NamedSplit, Value
 from huggingface_hub import DatasetCardData
 
-from ..arguments import option, required, to_yaml
+from ..arguments import option, parse_arguments, required, to_yaml
 from ..hub.staging import check_output, staged_directory
 
 MARKER = "build.json"
@@ -26,6 +26,8 @@ MARKER = "build.json"
 @dataclass(kw_only=True)
 class BuilderArguments:
     """The options that every builder has; each adds its own."""
+
+    HELP_GROUPS = {"output_dir": "Output"}
 
     output_dir: str = required("Where the data set goes.")
     seed: int = option(0, "Decides which documents go to which split.", at_least=0)
@@ -41,17 +43,20 @@ class Built:
     description: str
     """Markdown for the card: what it is, where it comes from, what was decided."""
     data: DatasetDict
-    license: str
+    license: str = "unknown"
     """As in the Hub's list; "unknown" where it is the reader's own text."""
-    task: str
+    task: str = "text-generation"
     """As in the Hub's list of task categories."""
-    language: str | None
+    language: str | None = None
     """As a code ("en"); None where the builder cannot know."""
     build: dict[str, Any]
     """What `build.json` says of how it was built: settings that matter, counts of what was left out."""
 
 
-def make_dataset(splits: Mapping[str, list[dict[str, Any]]], features: Features) -> DatasetDict:
+TEXTS = Features({"text": Value("string"), "source": Value("string")})
+
+
+def make_dataset(splits: Mapping[str, list[dict[str, Any]]], features: Features = TEXTS) -> DatasetDict:
     """The rows of each split as a data set whose fingerprint is a hash of their content."""
     data = {}
     for split, rows in splits.items():
@@ -109,6 +114,19 @@ def card(built: Built) -> str:
         f'```python\nfrom datasets import load_from_disk\n\ndata = load_from_disk("this folder")\n```\n\n'
         f"SHA-256 of the rows: `{fingerprint(built.data)}`\n"
     )
+
+
+Kind = TypeVar("Kind", bound=BuilderArguments)
+
+
+def run_builder(
+    kind: type[Kind], build: Callable[[Kind], Built | Mapping[str, Built]], argv: Sequence[str] | None
+) -> None:
+    """The whole of a builder: its arguments, checked; what `build` makes of them; and `finish`."""
+    arguments = parse_arguments(kind, argv)
+    check_arguments(arguments)
+    built = build(arguments)
+    finish(arguments, {"": built} if isinstance(built, Built) else built)
 
 
 def finish(arguments: BuilderArguments, parts: Mapping[str, Built]) -> None:

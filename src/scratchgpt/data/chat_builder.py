@@ -7,7 +7,7 @@ builder names (an instruction, a passage). A conversation that occurs twice, whi
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ from .splits import assign, check_fractions, draw
 class ChatBuilderArguments(BuilderArguments):
     """The options of the builders of conversations: one source, split by a hash of the documents."""
 
+    HELP_GROUPS = {"source": "Data", "validation_fraction": "Splits"}
+
     source: str | None = option(None, "A .json, .jsonl or .parquet file, or a Hub name; by default the original.")
     validation_fraction: float = option(0.05, "Share of the documents that validate.", at_least=0, below=1)
     test_fraction: float = option(0.0, "Share of the documents that are kept for testing.", at_least=0, below=1)
@@ -32,7 +34,7 @@ def build_chats(
     rows: Iterable[Mapping[str, Any]],
     document: Callable[[Mapping[str, Any]], str],
     arguments: ChatBuilderArguments,
-    carry: Iterable[str] = (),
+    carry: Collection[str] = (),
 ) -> tuple[DatasetDict, dict[str, dict[str, int]]]:
     """Conversations in splits, columns `messages`, `source` (a name for the document) and those carried.
 
@@ -58,7 +60,7 @@ def build_chats(
     found: dict[str, tuple[str, dict[str, Any]]] = {}  # by what makes two conversations equal: document and row
     for row in rows:
         messages, columns = read_row(row)
-        unused.update(set(columns) - set(carry))
+        unused.update(column for column in columns if column not in carry)
         kept, reasons = sound_conversations([messages])
         left_out += reasons
         if not kept:

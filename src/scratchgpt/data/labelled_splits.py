@@ -12,6 +12,8 @@ from .splits import check_fractions
 class LabelledDataArguments:
     """Which labelled texts. Recipes inherit this."""
 
+    HELP_GROUPS = {"data": "Data", "validation_fraction": "Splits"}
+
     data: str = required('Data set of schema {"text", "label"}: Hub name, folder or file.')
     eval_data: str | None = option(None, "File to validate on, where data is a file.")
     test_data: str | None = option(None, "File to test on, where data is a file.")

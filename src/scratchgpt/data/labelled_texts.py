@@ -170,13 +170,16 @@ def deduplicate(
 
 
 def split_rows(
-    texts: Sequence[str], labels: Sequence[int], fractions: Mapping[str, float], seed: int
+    texts: Sequence[str], labels: Sequence[int], fractions: Mapping[str, float], seed: int, balanced: bool = False
 ) -> dict[str, list[int]]:
     """Numbers of the rows of each split, in order; what the fractions leave is `train`.
 
     Rows with the same `split_key` stay together. Within each class their groups are put in the order of a hash of
     key and seed, and cut where the fractions say: the shares of the classes are the same everywhere, as far as whole
     groups allow. A split has at least one group of each class, where there are enough.
+
+    Args:
+        balanced: train on as many rows of each class as the rarest has (see `balance`).
 
     Raises:
         ValueError: for a split that would be empty.
@@ -203,7 +206,12 @@ def split_rows(
             "them, apart from digits, case and punctuation, and texts with the same words stay together. Give texts "
             "that differ more, files of their own to validate and test on, or fractions of 0"
         )
-    return {name: sorted(rows) for name, rows in splits.items()}
+    splits = {name: sorted(rows) for name, rows in splits.items()}
+    if balanced:
+        train = splits["train"]
+        chosen = balance([labels[row] for row in train], [texts[row] for row in train], seed)
+        splits["train"] = [train[index] for index in chosen]
+    return splits
 
 
 def balance(labels: Sequence[int], texts: Sequence[str], seed: int) -> list[int]:

@@ -150,7 +150,7 @@ def measure(logits: torch.Tensor, labels: np.ndarray, names: Sequence[str]) -> C
 
 
 def f1_scores(confusion: np.ndarray) -> np.ndarray:
-    """Harmonic mean of precision and recall of each label, [..., labels]; 0 where the label is nowhere."""
+    """Harmonic mean of precision and recall of each label, [..., labels]; 0 for a label that does not occur."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     return 2 * hits / np.maximum(confusion.sum(-2) + confusion.sum(-1), 1)
 

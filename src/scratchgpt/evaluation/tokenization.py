@@ -11,7 +11,7 @@ COLUMNS = ("vocab_size", "bytes_per_token", "tokens_per_word", "unknown_rate", "
 
 
 class CountedTexts:
-    """The training texts, counted on their way; remembers which of `words` they contain."""
+    """Counts the training texts as they are read, and remembers which of `words` they contain."""
 
     def __init__(self, texts: Iterable[str], words: Sequence[str]) -> None:
         self.texts, self.words = texts, words

@@ -8,12 +8,24 @@ from ..arguments import RecipeArguments, option
 TRACKERS = ("tensorboard", "wandb", "trackio")
 
 MAX_LEARNING_RATE = 10.0
-"""Far beyond any that trains: what is above is a slip, and overflows."""
+"""Far beyond any that trains: a larger one is a typing mistake, and overflows."""
 
 
 @dataclass
 class TrainingArguments(RecipeArguments):
     """How to train. Raises ValueError for numbers that no run can have."""
+
+    HELP_GROUPS = {
+        "output_dir": "Output",
+        "seed": "Training",
+        "optimizer": "Optimizer",
+        "mixed_precision": "Speed and memory",
+        "logging_steps": "Logging",
+        "eval_steps": "Evaluation",
+        "save_steps": "Output",
+        "on_nonfinite": "Training",
+        "report_to": "Logging",
+    }
 
     output_dir: str = option("runs/run", "Where checkpoints, metrics, plots and the final model go.")
     resume_from_checkpoint: str | None = option(
@@ -35,14 +47,14 @@ class TrainingArguments(RecipeArguments):
     adam_beta1: float = option(0.9, "AdamW's decay of the mean gradient.", at_least=0, below=1)
     adam_beta2: float = option(0.95, "AdamW's decay of the mean squared gradient.", at_least=0, below=1)
     max_grad_norm: float = option(
-        1.0, "Gradients with a larger norm are scaled down to this one; 0: they are not.", at_least=0
+        1.0, "Gradients with a larger norm are scaled down to this; 0 turns that off.", at_least=0
     )
     lr_schedule: Literal["cosine", "linear", "wsd", "constant"] = option("cosine", "Shape of the learning rate.")
     warmup_steps: int = option(0, "Steps of linear warm-up.", at_least=0)
     decay_steps: int = option(0, "wsd: steps of decay at the end.", at_least=0)
     min_lr_ratio: float = option(0.1, "Last learning rate as a share of the peak.", at_least=0, at_most=1)
     ema_decay: float | None = option(
-        None, "Keep a moving average of the weights (0.999, say), which becomes the final model.", above=0, below=1
+        None, "Keep a moving average of the weights (0.999 is usual), which becomes the final model.", above=0, below=1
     )
 
     mixed_precision: Literal["auto", "bf16", "no"] = option("auto", "auto: bf16 where the hardware multiplies it.")
@@ -51,7 +63,7 @@ class TrainingArguments(RecipeArguments):
 
     logging_steps: int = option(10, "Steps between two lines of metrics.jsonl.", at_least=1)
     eval_steps: int = option(
-        250, "Steps between two evaluations on the validation split; the last step is always one.", at_least=1
+        250, "Steps between two evaluations on the validation split; the last step is always evaluated.", at_least=1
     )
     eval_on_start: bool = option(False, "Evaluate before the first step too; the result goes to untuned.json.")
     early_stopping_patience: int | None = option(
@@ -59,10 +71,10 @@ class TrainingArguments(RecipeArguments):
     )
     load_best_at_end: bool = option(False, "final/ has the best checkpoint's weights instead of the last step's.")
 
-    save_steps: int = option(500, "Steps between two checkpoints; the last step is always one.", at_least=1)
+    save_steps: int = option(500, "Steps between two checkpoints; the last step is always saved.", at_least=1)
     save_total_limit: int = option(2, "Checkpoints kept beside the best one.", at_least=1)
     on_nonfinite: Literal["stop", "skip"] = option("stop", "What to do when loss or gradient is not finite.")
-    on_loss_spike: Literal["warn", "skip", "stop", "ignore"] = option("warn", "What to do when the loss jumps far up.")
+    on_loss_spike: Literal["warn", "skip", "stop", "ignore"] = option("warn", "What to do when the loss jumps.")
     report_to: list[str] = option([], f"Trackers: {', '.join(TRACKERS)}.")
 
     def __post_init__(self) -> None:
@@ -75,6 +87,8 @@ class TrainingArguments(RecipeArguments):
 @dataclass
 class LanguageModelArguments(TrainingArguments):
     """How to train and evaluate a language model."""
+
+    HELP_GROUPS = {"eval_tokens": "Evaluation"}
 
     eval_tokens: int | None = option(None, "Evaluate on about this many tokens; default: the whole split.", at_least=1)
     sample_prompts: list[str] = option([], "Prompts that are completed at every evaluation.")

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from ..adapters import load_base
+from ..adapters import AdapterArguments, check_targets, load_base
 from ..arguments import option
 from ..configuration_scratchgpt import ScratchGPTConfig
 from ..data.chat import PLAIN_TEMPLATE, stop_token_id
@@ -172,6 +172,33 @@ def add_tokens(base: str, tokenizer: Any, missing: Sequence[str], directory: Pat
     save_model(model, tokenizer, directory)
 
 
+def check_adapter(base: str, arguments: AdapterArguments, with_rows: bool) -> None:
+    """Makes sure that the layers of an adapter are there, from the configuration alone.
+
+    Args:
+        with_rows: whether rows of the embedding will be trained too.
+
+    Raises:
+        ValueError: as `check_targets`.
+    """
+    with torch.device("meta"):
+        shape = AutoModelForCausalLM.from_config(base_config(base))
+    check_targets(shape, arguments.lora_targets, [0] if with_rows else [], "CAUSAL_LM")
+
+
+def has_fused_loss(model: Any, packing: bool) -> bool:
+    """Whether the model computes the loss of packed conversations itself, as ours does.
+
+    Raises:
+        ValueError: for another one that would read across packed conversations.
+    """
+    if model.config.model_type == ScratchGPTConfig.model_type:
+        return True
+    if packing:
+        check_packing(model)
+    return False
+
+
 @torch.no_grad()
 def check_packing(model: Any) -> None:
     """Makes sure that attention does not cross from one conversation of a row to the next, where positions begin anew.
@@ -203,6 +230,8 @@ NOT_OF_THE_RESULT = (
 @dataclass
 class StagedArguments(TrainingArguments):
     """Training with a stage of language modelling before it. Recipes inherit this."""
+
+    HELP_GROUPS = {"lm_steps": "Continued pretraining"}
 
     lm_steps: int = option(0, "Steps of language modelling on lm_data before tuning.", at_least=0)
     lm_data: str | None = option(None, 'Data set of schema {"text"} with the splits train and validation.')

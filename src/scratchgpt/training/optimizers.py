@@ -102,20 +102,16 @@ def build_optimizers(
     learning_rate: float,
     weight_decay: float = 0.1,
     betas: tuple[float, float] = (0.9, 0.95),
-    eps: float = 1e-8,
     decay_embeddings: bool = False,
     muon_learning_rate: float = 0.02,
     muon_weight_decay: float | None = None,
-    muon_momentum: float = 0.95,
-    muon_adjust_lr: Literal["original", "match_rms_adamw"] = "original",
 ) -> Optimizers:
     """Optimizers for the trainable parameters of `model`, which accelerate has not wrapped yet.
 
     Args:
         learning_rate: peak of AdamW.
         weight_decay: decoupled and multiplied by the learning rate, as torch has it.
-        muon_learning_rate: peak of Muon. With `original` a step changes a matrix by about this much in spectral norm
-            (0.02 is usual); with `match_rms_adamw` (Liu et al. 2025) AdamW's learning rates fit.
+        muon_learning_rate: peak of Muon. A step changes a matrix by about this much in spectral norm; 0.02 is usual.
         muon_weight_decay: `weight_decay` where None.
 
     Raises:
@@ -146,35 +142,17 @@ def build_optimizers(
     built: list[torch.optim.Optimizer] = []
     if groups:
         fused = all(p.device.type in FUSED_DEVICES and p.is_floating_point() for _, p in named)
-        built.append(torch.optim.AdamW(groups, lr=learning_rate, betas=betas, eps=eps, fused=fused))
+        built.append(torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=fused))
     if matrices:
-        built.append(
-            _muon(matrices, muon_learning_rate, muon_weight_decay, weight_decay, muon_momentum, muon_adjust_lr)
-        )
+        try:
+            from torch.optim import Muon
+        except ImportError as error:
+            raise ValueError(
+                f"Muon needs torch 2.9 or newer, this is {torch.__version__}: take optimizer=adamw"
+            ) from error
+        decay = weight_decay if muon_weight_decay is None else muon_weight_decay
+        built.append(Muon(matrices, lr=muon_learning_rate, weight_decay=decay, momentum=0.95))
     return Optimizers(built)
-
-
-def _muon(
-    matrices: list[tuple[str, nn.Parameter]],
-    learning_rate: float,
-    weight_decay: float | None,
-    default_decay: float,
-    momentum: float,
-    adjust_lr: str,
-) -> torch.optim.Optimizer:
-    try:
-        from torch.optim import Muon
-    except ImportError as error:
-        raise ValueError(
-            f"Muon needs torch 2.9 or newer, this is {torch.__version__}: take optimizer=adamw"
-        ) from error
-    return Muon(
-        matrices,
-        lr=learning_rate,
-        weight_decay=default_decay if weight_decay is None else weight_decay,
-        momentum=momentum,
-        adjust_lr_fn=adjust_lr,
-    )
 
 
 class EMA:

@@ -44,6 +44,8 @@ MINUTES = 10.0
 
 @dataclass
 class PretrainArguments(LanguageModelArguments):
+    HELP_GROUPS = {"data": "Data", "model_name_or_path": "Model"}
+
     data: str = required('Data set of schema {"text"}: Hub name, folder or file.')
     eval_data: str | None = option(
         None, "Text to validate on; default: the validation split of data, or a part of data that is held out."

@@ -34,7 +34,7 @@ def check_schedule(
     if max_steps < 1:
         raise ValueError(f"max_steps={max_steps}: at least 1 is needed")
     if not 0 <= warmup_steps < max_steps:
-        raise ValueError(f"warmup_steps={warmup_steps} must lie between 0 and max_steps={max_steps}, itself excluded")
+        raise ValueError(f"warmup_steps={warmup_steps} must be at least 0 and below max_steps={max_steps}")
     if not (math.isfinite(peak) and peak > 0):
         raise ValueError(f"The peak learning rate is {peak}: it must be positive and finite")
     if not 0 <= final <= peak:

@@ -1,7 +1,7 @@
-"""What a model is trained for: the rows it reads, its loss, and how one sees how well it does.
+"""What a model is trained for: the rows it reads, its loss, and how well it does.
 
-The loop knows steps, processes and checkpoints; a task knows what a batch means. A recipe of another kind brings a
-class of its own with the same five names.
+The loop knows steps, processes and checkpoints; a task knows what a batch means. A new kind of training brings a class
+of its own with the same five names.
 """
 
 from typing import Any, Protocol

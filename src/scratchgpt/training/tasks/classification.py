@@ -1,17 +1,48 @@
 """Classification: one label for each text."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import nn
 
+from ...adapters import AdapterArguments, add_adapter
+from ...arguments import option
 from ...data.labelled_texts import LabelledTexts
 from ...data.packing import Batch, Rows
 from ...data.text_rows import TextRows
 from ...evaluation.classification import ClassificationResult, measure, predict
+
+
+@dataclass
+class ClassificationArguments(AdapterArguments):
+    """What of a classifier to train, and on which loss. Recipes inherit this beside `TrainingArguments`."""
+
+    HELP_GROUPS = {"last_layers": "Tuning"}
+
+    tuning: Literal["full", "last_layers", "frozen", "lora"] = option(
+        "full", "What is trained beside the head: everything, last_layers of the layers, nothing, or an adapter."
+    )
+    last_layers: int = option(2, "tuning=last_layers: how many.", at_least=1)
+    lora_r: int = option(4, "Rank of the adapter's matrices.", at_least=1)
+    lora_alpha: int = option(16, "The adapter's output is scaled by alpha / rank (rsLoRA: alpha / √rank).", at_least=1)
+    class_weights: Literal["none", "balanced"] = option(
+        "none", "balanced: every label has the same share of the loss."
+    )
+    r_drop: float = option(
+        0.0, "Weight of the divergence between two passes of a text with different dropout (R-Drop); for small data.",
+        at_least=0, at_most=100,
+    )  # fmt: skip
+
+    def prepare(self, model: Any) -> Any:
+        """The classifier with what `tuning` says trainable. Raises ValueError as `freeze`."""
+        if self.tuning == "lora":
+            return add_adapter(model, self, task_type="SEQ_CLS")
+        if self.tuning != "full":
+            freeze(model, self.last_layers if self.tuning == "last_layers" else 0)
+        return model
 
 
 @dataclass
@@ -21,7 +52,7 @@ class TextClassification:
     Args:
         class_weights: [labels], factors of the losses of each label's texts; None: all 1.
         r_drop: every text is read twice, with other dropout, and this times the divergence between the two answers
-            (Kullback-Leibler, both ways, averaged) is added to their mean loss (R-Drop, Liang et al. 2021).
+            (Kullback-Leibler, the mean of both directions) is added to their mean loss (R-Drop, Liang et al. 2021).
     """
 
     train_rows: Rows
