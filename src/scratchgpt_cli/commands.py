@@ -6,8 +6,7 @@
     scratchgpt launch --config_file ddp pretrain gpt2_124m --data …   in several processes, as `accelerate launch`
 
 A command is a file in `recipes/` or `data_builders/`; there is no list of them. It runs as `python recipes/…` runs it,
-and answers to its name here. This module stands beside the package because whatever is in the package imports torch
-first, which takes seconds: the help, the names and a misspelt command need none of it.
+and answers to its name here. Nothing heavy is imported before it is needed.
 """
 
 import argparse
@@ -22,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
 HOME = HERE / "scratchgpt" if (HERE / "scratchgpt" / "recipes").is_dir() else HERE.parent
 """Where recipes/ and data_builders/ are: in the package once it is installed, beside src/ in the repository."""
 
@@ -183,7 +182,55 @@ def configs(argv: list[str]) -> None:
             raise ValueError("give nothing, or: copy NAME [DIR]")
 
 
-TOOLS = {tool.__name__: tool for tool in (configs, data, launch)}
+def doctor(argv: list[str]) -> None:
+    """Say what this machine has, which extras are missing, and which settings suit it"""
+    Parser(doctor).parse_args(argv)
+    from .machine import report
+
+    print(report())
+
+
+def info(argv: list[str]) -> None:
+    """Say what a directory holds: scratchgpt info runs/mine (a run, model, adapter or tokenizer)"""
+    parser = Parser(info)
+    parser.add_argument("directory", nargs="+", type=Path)
+    directories = parser.parse_args(argv).directory
+    from .directories import describe
+
+    print("\n\n".join(map(describe, directories)))
+
+
+def verify(argv: list[str]) -> None:
+    """Compare files with what was once written: scratchgpt verify runs/mine (exit code 1: damaged)"""
+    parser = Parser(verify)
+    parser.add_argument("directory", nargs="+", type=Path)
+    directories = parser.parse_args(argv).directory
+    from .directories import verify_sealed
+
+    damaged = [directory for directory in directories if not verify_sealed(directory)]
+    sys.exit(1 if damaged else 0)
+
+
+def compare(argv: list[str]) -> None:
+    """Draw the curves of several runs in one picture: scratchgpt compare runs/a runs/b"""
+    parser = Parser(compare)
+    parser.add_argument("run", nargs="+", type=Path)
+    parser.add_argument("--output", type=Path, default=Path("comparison.png"), help="default: comparison.png")
+    arguments = parser.parse_args(argv)
+    from .comparison import compare_runs
+
+    print(compare_runs(arguments.run, arguments.output))
+
+
+def completion(argv: list[str]) -> None:
+    """Print a script that completes commands in bash and zsh: scratchgpt completion > FILE"""
+    Parser(completion).parse_args(argv)
+    from .completion import script
+
+    print(script(), end="")
+
+
+TOOLS = {tool.__name__: tool for tool in (data, configs, doctor, info, verify, compare, launch, completion)}
 
 
 def print_help() -> None:
