@@ -178,6 +178,8 @@ def verify_sealed(directory: Path) -> bool:
     Raises:
         ValueError: where nothing is sealed.
     """
+    if not directory.is_dir():
+        raise ValueError(f"{directory} is no directory: give that of a run, a model or a checkpoint")
     found = {file.parent for file in directory.rglob(MANIFEST) if is_seal(file)}
     # Of a run these are always sealed: without a manifest they were not finished, or lost it.
     found |= {
