@@ -7,11 +7,12 @@ Every number comes from the runs' `results.json`, `metrics.jsonl` and `responses
 """
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import scratchgpt  # noqa: F401 - registers the classes
-from scratchgpt.arguments import RecipeArguments, option, parse_arguments, run_recipe
+from scratchgpt.arguments import RecipeArguments, option, parse_arguments, run_recipe, shortened_path
 from scratchgpt.evaluation.report import base_section, chat_section, classifier_section, read_json
 from scratchgpt.hub.staging import check_writable
 from scratchgpt.training.metrics import read_metrics
@@ -53,13 +54,14 @@ def main(argv: list[str] | None = None) -> None:
     final = run_dir / "final"
     print(f"The model: {final}  (every checkpoint beside it loads too). Let it continue a text:")
     print(
-        f'    .venv/bin/python -c "import scratchgpt; from transformers import pipeline; '
+        f'    {shortened_path(sys.executable)} -c "import scratchgpt; from transformers import pipeline; '
         f"print(pipeline('text-generation', '{final}')('The function', max_new_tokens=60)[0]['generated_text'])\""
     )
+    command = shortened_path(str(Path(sys.executable).with_name("scratchgpt")))
     if arguments.classifier_dir is not None:
-        print(f"Classify a file: .venv/bin/python recipes/classify.py --model {arguments.classifier_dir}/final --help")
+        print(f"Classify a file: {command} classify --model {arguments.classifier_dir}/final --help")
     if arguments.chat_dir is not None:
-        print(f"Chat with it: .venv/bin/python recipes/chat.py --model {arguments.chat_dir}/final")
+        print(f"Chat with it: {command} chat --model {arguments.chat_dir}/final")
 
 
 if __name__ == "__main__":

@@ -79,13 +79,14 @@ def print_table(rows: Iterable[tuple[str, str]]) -> None:
 
 
 def as_typed_here(text: str) -> str:
-    """Examples of `python recipes/…` as commands."""
+    """Examples of `python recipes/…` as commands, and what is named in the text."""
     text = re.sub(r"\brecipes/(?:accelerate|configs/\w+)/(\w+)\.yaml", r"\1", text)
+    text = text.replace("data_builders/reports.yaml", "reports.yaml")  # after `scratchgpt configs copy`
     text = re.sub(
         r"accelerate (launch .*?)recipes/(\w+)\.py", lambda m: f"scratchgpt {m[1]}{command_name(m[2])}", text
     )
-    text = re.sub(r"python recipes/(\w+)\.py", lambda m: f"scratchgpt {command_name(m[1])}", text)
-    return re.sub(r"python data_builders/(\w+)\.py", lambda m: f"scratchgpt data {command_name(m[1])}", text)
+    text = re.sub(r"(?:python )?\brecipes/(\w+)\.py", lambda m: f"scratchgpt {command_name(m[1])}", text)
+    return re.sub(r"(?:python )?\bdata_builders/(\w+)\.py", lambda m: f"scratchgpt data {command_name(m[1])}", text)
 
 
 def run_script(script: Path, prog: str, argv: Sequence[str]) -> None:

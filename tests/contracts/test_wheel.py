@@ -128,6 +128,8 @@ def test_the_demo_as_commands(bin_folder: Path, tmp_path: Path) -> None:
     assert len(shown) == len(DEMO)
     assert (tmp_path / "runs" / "demo" / "RESULTS.md").read_text(encoding="utf-8").count("## ") == 3
     assert (tmp_path / "comparison.png").stat().st_size > 1000
+    assert "Chat with it: " in shown[4][1]
+    assert f"{bin_folder / 'scratchgpt'} chat --model runs/demo/chat/final" in shown[4][1]
     info, verified = shown[8][1], shown[9][1]
     for words in ("finished after 2 steps", "runs/demo/chat/final: an adapter", "Qwen3ForCausalLM (qwen3)"):
         assert words in info

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from scratchgpt_cli import machine
@@ -150,7 +151,11 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(
         machine, "installed", lambda name: {"uvicorn": "not installed", "fastapi": "0.1"}.get(name) or there(name)
     )
-    out, _ = said(capsys, "doctor")
+    precision = torch.get_float32_matmul_precision()
+    try:
+        out, _ = said(capsys, "doctor")
+    finally:
+        torch.set_float32_matmul_precision(precision)
     for words in (
         "cores:",
         "instructions:",
