@@ -192,7 +192,7 @@ def doctor(argv: list[str]) -> None:
 
 
 def info(argv: list[str]) -> None:
-    """Say what a directory holds: scratchgpt info runs/mine (a run, model, adapter or tokenizer)"""
+    """Say what a directory holds: scratchgpt info runs/mine (a run, model, adapter, tokenizer or data set)"""
     parser = Parser(info)
     parser.add_argument("directory", nargs="+", type=Path)
     directories = parser.parse_args(argv).directory

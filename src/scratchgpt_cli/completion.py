@@ -13,13 +13,18 @@ if [[ -n ${{ZSH_VERSION-}} ]]; then
     autoload -U +X bashcompinit && bashcompinit
 fi
 _scratchgpt() {{
-    local words="" first=1 current="${{COMP_WORDS[COMP_CWORD]}}"
-    [[ ${{COMP_WORDS[1]}} == data ]] && first=2
+    local words="" first=1 i current="${{COMP_WORDS[COMP_CWORD]}}"
     if (( COMP_CWORD == 1 )); then
         words="{commands}"
-    elif (( COMP_CWORD == first )); then
+    elif [[ ${{COMP_WORDS[1]}} == data ]] && (( COMP_CWORD == 2 )); then
         words="{builders}"
     else
+        [[ ${{COMP_WORDS[1]}} == data ]] && first=2
+        if [[ ${{COMP_WORDS[1]}} == launch ]]; then  # the recipe stands behind accelerate's options
+            for (( i = 2; i < COMP_CWORD; i++ )); do
+                case " {recipes} " in *" ${{COMP_WORDS[i]}} "*) first=$i; break ;; esac
+            done
+        fi
         case "${{COMP_WORDS[first]}}" in
 {cases}
         esac
@@ -41,7 +46,9 @@ def script() -> str:
     words |= {name: options(["data", name]) for name in builders}
     cases = [f'            {name}) words="{" ".join(each)}" ;;' for name, each in words.items()]
     commands = " ".join((*recipes, *TOOLS))
-    return SCRIPT.format(commands=commands, builders=" ".join(builders), cases="\n".join(cases))
+    return SCRIPT.format(
+        commands=commands, recipes=" ".join(recipes), builders=" ".join(builders), cases="\n".join(cases)
+    )
 
 
 def options(command: list[str]) -> list[str]:

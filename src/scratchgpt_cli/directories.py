@@ -13,6 +13,7 @@ from transformers import AutoConfig
 
 import scratchgpt  # noqa: F401 - registers the classes
 from scratchgpt.arguments import ARGUMENTS_FILE
+from scratchgpt.data.builder import MARKER as BUILD
 from scratchgpt.hub.fingerprints import BASE_FILE, read_base_reference
 from scratchgpt.hub.seals import MANIFEST, SealError, verify_seal
 from scratchgpt.training.checkpoints import list_checkpoints
@@ -29,19 +30,21 @@ def describe(directory: Path) -> str:
         ValueError: for a directory that holds none of what is known here, and for files that cannot be read.
     """
     if not directory.is_dir():
-        raise ValueError(f"{directory} is no directory: give that of a run, model, adapter or tokenizer")
+        raise ValueError(f"{directory} is no directory: give that of a run, model, adapter, tokenizer or data set")
     kinds = {
         "run": any((directory / name).exists() for name in ("metrics.jsonl", "results.json"))
         or bool(list_checkpoints(directory)),
         "adapter": (directory / "adapter_config.json").is_file(),
         "model": (directory / "config.json").is_file(),
         "tokenizer": (directory / "tokenizer.json").is_file(),
+        "data set": (directory / BUILD).is_file(),
     }
     kind = next((name for name, found in kinds.items() if found), None)
     if kind is None:
-        raise ValueError(f"{directory} holds no run, model, adapter or tokenizer that is known here")
-    facts = dict({"run": of_run, "adapter": of_adapter, "model": of_model}.get(kind, of_tokenizer)(directory))
-    if kind != "run":
+        raise ValueError(f"{directory} holds no run, model, adapter, tokenizer or built data set")
+    readers = {"run": of_run, "adapter": of_adapter, "model": of_model, "data set": of_data}
+    facts = dict(readers.get(kind, of_tokenizer)(directory))
+    if kind not in ("run", "data set"):
         sealed = (directory / MANIFEST).is_file()
         facts |= dict(trained_on(directory))
         facts["seal"] = "there is one: scratchgpt verify checks it" if sealed else "none"
@@ -109,6 +112,15 @@ def of_adapter(adapter: Path) -> Iterator[tuple[str, str]]:
     else:
         yield "base", str(config.get("base_model_name_or_path"))
     yield from of_tokenizer(adapter)
+
+
+def of_data(directory: Path) -> Iterator[tuple[str, str]]:
+    """One data set, or several in subfolders."""
+    built = read_json(directory / BUILD)
+    for name, one in built.items() if "splits" not in built else [("", built)]:
+        splits = [f"{split} {count['rows']:,}" for split, count in one["splits"].items()]
+        yield f"rows {name}".strip(), f"{', '.join(splits)} (SHA-256 {one['sha256'][:12]}…)"
+        yield "built by", f"{one['builder']}, seed {one['seed']}"
 
 
 def of_tokenizer(directory: Path) -> Iterator[tuple[str, str]]:

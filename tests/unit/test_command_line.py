@@ -171,6 +171,9 @@ def test_completion_in_bash(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert completed("data", "shakespeare", "--s") == {"--source", "--seed"}
     assert completed("pretrain", "--max") == {"--max_grad_norm", "--max_steps"}
     assert completed("pretrain", "modern") == {"modern_124m", "modern_16m"}
+    assert "pretrain" in completed("launch", "--num_processes", "8", "")
+    assert completed("launch", "--num_processes", "8", "pretrain", "--max") == {"--max_grad_norm", "--max_steps"}
+    assert completed("launch", "--num_proc") == {"--num_processes"}
     assert completed("configs", "accelerate/d") == {"accelerate/ddp"}
     assert completed("results-page", "--num") == set()  # named in the text of the help, but no option
     assert completed("chat", "--prompt", "some word") == set()  # then bash offers files

@@ -84,7 +84,7 @@ def test_info_of_others_and_of_what_is_broken(capsys: pytest.CaptureFixture[str]
     assert "tokenizer:    none" in out
     Path("empty").mkdir()
     for path, content, words in (
-        ("empty", None, "empty holds no run, model, adapter or tokenizer"),
+        ("empty", None, "empty holds no run, model, adapter, tokenizer or built data set"),
         ("run/final", "model.safetensors", "model.safetensors cannot be read"),
         ("run/final", "tokenizer.json", "tokenizer.json cannot be read"),
         ("run/final", "config.json", "config.json cannot be read"),
@@ -97,6 +97,19 @@ def test_info_of_others_and_of_what_is_broken(capsys: pytest.CaptureFixture[str]
         assert len(error.splitlines()) == 1
         if content:
             (Path(path) / content).write_bytes(before)
+
+
+@pytest.mark.usefixtures("here")
+def test_info_of_built_data(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("my.txt").write_text("To be, or not to be.\n" * 50, "utf-8")
+    main(["data", "shakespeare", "--source", "my.txt", "--output_dir", "data/mine", "--block_characters", "100"])
+    capsys.readouterr()
+    out, _ = said(capsys, "info", "data/mine")
+    digest = json.loads(Path("data/mine/build.json").read_text("utf-8"))["sha256"]
+    assert f"train 10, validation 2 (SHA-256 {digest[:12]}…)" in out
+    assert "shakespeare, seed 0" in out
+    Path("data/build.json").write_text(json.dumps({"text": json.loads(Path("data/mine/build.json").read_text())}))
+    assert "rows text: train 10, validation 2" in said(capsys, "info", "data")[0]
 
 
 @pytest.mark.usefixtures("here")
