@@ -118,14 +118,17 @@ def run_recipe(name: str, argv: Sequence[str]) -> None:
     run_script(script, f"scratchgpt {name}", argv)
 
 
+def refuse(message: str) -> NoReturn:
+    """In place of argparse's own way to end, which prints the whole usage."""
+    raise ValueError(f"{message} (--help says more)")
+
+
 class Parser(argparse.ArgumentParser):
     """The options of a function of this module, whose docstring is the help."""
 
     def __init__(self, tool: Callable[[list[str]], None]) -> None:
         super().__init__(prog=f"scratchgpt {tool.__name__}", description=tool.__doc__, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message} (--help says more)")
+        self.error = refuse
 
 
 def data(argv: list[str]) -> None:
@@ -147,7 +150,7 @@ def launch(argv: list[str]) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     parser = launch_command_parser()
-    parser.prog = "scratchgpt launch"
+    parser.prog, parser.error = "scratchgpt launch", refuse
     arguments = parser.parse_args(argv)
     name = find(command_name(arguments.training_script), scripts("recipes"), "recipe")
     arguments.training_script, arguments.module = "scratchgpt_cli", True
@@ -157,10 +160,11 @@ def launch(argv: list[str]) -> None:
         arguments.config_file = str(files[find(f"accelerate/{config.removesuffix('.yaml')}", files, "configuration")])
     try:
         launch_command(arguments)
-    except CalledProcessError as error:  # the recipe has said why; its exit code tells whether it can go on
-        sys.exit(error.returncode)
-    except ChildFailedError as error:
-        sys.exit(error.get_first_failure()[1].exitcode)
+    except (CalledProcessError, ChildFailedError) as error:
+        one = isinstance(error, CalledProcessError)
+        code = error.returncode if one else error.get_first_failure()[1].exitcode
+        # The recipe has said why, and its exit code tells whether it can go on; a signal's is as shells have it.
+        sys.exit(code if code >= 0 else 128 - code)
 
 
 def configs(argv: list[str]) -> None:

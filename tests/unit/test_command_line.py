@@ -77,6 +77,8 @@ def test_what_needs_no_torch_does_not_import_it(argv: list[str]) -> None:
         (["configs", "rm"], "scratchgpt configs: give nothing, or: copy NAME [DIR]"),
         (["launch", "pretrian"], "scratchgpt launch: unknown recipe pretrian: did you mean pretrain?"),
         (["launch", "--config_file", "dpp", "pretrain"], "accelerate/dpp: did you mean accelerate/ddp?"),
+        (["launch"], "scratchgpt launch: the following arguments are required: training_script"),
+        (["launch", "--nope", "pretrain"], "scratchgpt launch: unrecognized arguments: --nope"),
         (["info"], "scratchgpt info: the following arguments are required: directory"),
         (["info", "nowhere"], "scratchgpt info: nowhere is no directory"),
         (["verify", "nowhere"], "scratchgpt verify: nowhere is no directory"),
