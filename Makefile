@@ -45,10 +45,12 @@ help:
 
 # Run again after an interruption, it goes on; rm -r runs/demo starts anew.
 demo: .venv/run.stamp
+	@test -f $(DEMO)/base_options || \
+		$(BIN)/python -m scratchgpt.training.demo_time recipes/configs/pretrain/demo.yaml $(DEMO)/base_options
 	@test -d $(DEMO)/data || $(BIN)/python data_builders/python_docs.py --output_dir $(DEMO)/data
 	@test -d $(DEMO)/tokenizer || $(BIN)/python recipes/train_tokenizer.py recipes/configs/train_tokenizer/demo.yaml
-	@test -f $(DEMO)/base/results.json || \
-		$(BIN)/python recipes/pretrain.py recipes/configs/pretrain/demo.yaml --resume_from_checkpoint true
+	@test -f $(DEMO)/base/results.json || $(BIN)/python recipes/pretrain.py recipes/configs/pretrain/demo.yaml \
+		$$(cat $(DEMO)/base_options) --resume_from_checkpoint true
 	@grep -qs evaluated_on $(DEMO)/classifier/results.json || $(BIN)/python recipes/finetune_classifier.py \
 		recipes/configs/finetune_classifier/demo.yaml --resume_from_checkpoint true
 	@test -f $(DEMO)/chat/responses.json || $(BIN)/python recipes/finetune_instruct.py \

@@ -1,5 +1,7 @@
 """Pretrain a language model from scratch, or continue with one, on any text.
 
+    python recipes/pretrain.py --data my.txt --output_dir runs/mine             # what it trains in 10 minutes
+    python recipes/pretrain.py --data my_texts --output_dir runs/mine --minutes 60
     python recipes/pretrain.py recipes/configs/pretrain/demo.yaml
     python recipes/pretrain.py recipes/configs/pretrain/gpt2_16m.yaml --data corpus/text --tokenizer runs/tokenizer
     python recipes/pretrain.py my.yaml --data HuggingFaceFW/fineweb-edu --streaming true --eval_data my_eval.txt
@@ -7,130 +9,71 @@
     python recipes/pretrain.py my.yaml --resume_from_checkpoint true            # after an interruption
     python recipes/pretrain.py my.yaml --model_name_or_path runs/base/final     # continue with a model
 
-`--data` is a data set of schema {"text"} with the splits train and validation, or files (see `scratchgpt.data.text`;
-then give `--eval_data`). The output directory holds checkpoints (each a model that `AutoModelForCausalLM` loads),
-`arguments.yaml` (given to the recipe, it reproduces the run), `metrics.jsonl`, `results.json`, plots, and the model in
-`final/`. Exit codes: 0 finished, 2 something given cannot be used, 75 interrupted by a signal and saved
-(`--resume_from_checkpoint true` continues), 1 any other error.
+`--data` is a data set of schema {"text"} with the splits train and validation, or files (see `scratchgpt.data.text`).
+What is not given is chosen, and said: without validation text, the end of a text or some of several documents are held
+out (`scratchgpt.data.held_out`); without a tokenizer, one is trained; without a size and a number of steps, they are
+what this machine trains in `--minutes`, from the measured speed (`scratchgpt.training.plan`).
+
+The output directory holds checkpoints (each a model that `AutoModelForCausalLM` loads), `arguments.yaml` (given to the
+recipe, it reproduces the run), `metrics.jsonl`, `results.json`, plots, and the model in `final/`. Exit codes: 0
+finished, 2 something given cannot be used, 75 interrupted by a signal and saved (`--resume_from_checkpoint true`
+continues), 1 any other error.
 """
 
 import sys
-from dataclasses import dataclass
+import time
+from pathlib import Path
 
-from accelerate.utils import set_seed
+import yaml
 from transformers import AutoTokenizer
 
-from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
-from scratchgpt.adapters import load_base
-from scratchgpt.arguments import option, parse_arguments, required, run_recipe
-from scratchgpt.data.corpus import tokenize_corpus
-from scratchgpt.data.packing import PackedRows
-from scratchgpt.data.pretraining_rows import find_tokenizer, training_rows
-from scratchgpt.training.arguments import LanguageModelArguments
-from scratchgpt.training.bases import base_config
+from scratchgpt.arguments import parse_arguments, run_recipe
+from scratchgpt.data.pretraining_rows import find_tokenizer
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
-from scratchgpt.training.tasks.language_modelling import LanguageModelling
-
-SHAPE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size")
-
-
-@dataclass
-class PretrainArguments(LanguageModelArguments):
-    data: str = required('Data set of schema {"text"}: Hub name, folder or file.')
-    eval_data: str | None = option(None, "Text to validate on, where data has no validation split.")
-    train_split: str = option("train", "Split of data to train on.")
-    eval_split: str = option("validation", "Split to validate on (of eval_data, if given).")
-    column: str = option("text", "Column that holds the text.")
-    tokenizer: str = required("Directory or Hub name of the tokenizer.")
-    cache_dir: str = option("runs/cache", "Where tokenised corpora are kept.")
-    streaming: bool = option(False, "Tokenise data while training, in its order: for what does not fit on the disk.")
-    mask_documents: bool = option(False, "Attention does not cross from one document to the next within a row.")
-    stride: int | None = option(
-        None, "Training rows begin every so many tokens; default: context_length, no overlap.", at_least=1
-    )
-
-    model_name_or_path: str | None = option(None, "A model to continue with, instead of a fresh one.")
-    preset: str = option("modern", "gpt2, modern, or one of their larger sizes.")
-    context_length: int | None = option(
-        None,
-        "Tokens in a row; default: the model's context. That of a fresh model is this, by default 512.",
-        at_least=1,
-    )
-    hidden_size: int | None = option(None, "Width, instead of the preset's.", at_least=1)
-    num_hidden_layers: int | None = option(None, "Layers, instead of the preset's.", at_least=1)
-    num_attention_heads: int | None = option(None, "Query heads, instead of the preset's.", at_least=1)
-    num_key_value_heads: int | None = option(None, "Key-value heads; default: as many as query heads.", at_least=1)
-    vocab_size: int | None = option(
-        None, "Embedding rows; default: the tokenizer's size, rounded up to a multiple of 64.", at_least=1
-    )
-    hidden_dropout: float | None = option(
-        None, "Dropout on embeddings and residual branches; default: none, or the model's.", at_least=0, below=1
-    )
-    attention_dropout: float | None = option(
-        None, "Dropout on attention weights; default: none, or the model's.", at_least=0, below=1
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.streaming and self.stride is not None:
-            raise ValueError("--stride is for rows of a tokenised corpus, which --streaming true does not make")
-
-    def given(self, *names: str) -> dict[str, int | float]:
-        """Those of the options that were given."""
-        return {name: value for name, value in vars(self).items() if name in names and value is not None}
+from scratchgpt.training.metrics import peak_memory_mb
+from scratchgpt.training.plan import in_words
+from scratchgpt.training.pretraining import SIZE, PretrainArguments, planned, prepare, say_end, with_texts
+from scratchgpt.training.step import schedule
 
 
-def model_config(arguments: PretrainArguments, tokenizer) -> ScratchGPTConfig:
-    """The configuration of the model to continue with, or of a fresh one.
-
-    Raises:
-        ValueError: for rows beyond the context of the model to continue with, and for another shape than it has.
-    """
-    name, length = arguments.model_name_or_path, arguments.context_length or 0
-    shape, dropout = arguments.given(*SHAPE), arguments.given("hidden_dropout", "attention_dropout")
-    if name is None:
-        return ScratchGPTConfig.from_preset(
-            arguments.preset,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            max_position_embeddings=length or 512,
-            **{"vocab_size": -(len(tokenizer) // -64) * 64, **shape, **dropout},
-        )
-    config = base_config(name, **dropout)
-    if length > config.max_position_embeddings:
-        raise ValueError(
-            f"context_length={length}: {name} has a context of {config.max_position_embeddings} tokens; give at most "
-            "that, or leave the option out"
-        )
-    for field, value in shape.items():
-        if value != config.to_dict()[field]:
-            raise ValueError(f"{field}={value}: {name} has {config.to_dict()[field]}; leave the option out")
-    return config
+def options_given(argv: list[str]) -> set[str]:
+    """Names of the options in the YAML file and on the command line, other than null."""
+    names = {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
+    if argv and not argv[0].startswith("-"):
+        values = yaml.safe_load(Path(argv[0]).read_text(encoding="utf-8"))
+        names |= {name for name, value in values.items() if value is not None}
+    return names
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(PretrainArguments, argv)
+    given = options_given(sys.argv[1:] if argv is None else argv)
+    sized = sorted(given & set(SIZE)) or (["streaming"] if arguments.streaming else [])
+    if sized and arguments.minutes is not None:
+        raise ValueError(f"--minutes chooses the size and the steps: leave it out, or {sized[0]}")
+    if sized:
+        schedule(arguments)  # what is wrong with it is said before the work
     accelerator = build_accelerator(arguments)
+    if not sized and accelerator.num_processes > 1:
+        raise ValueError("a plan is made on one process: give max_steps, and a size (--preset, --hidden_size, …)")
     with accelerator.main_process_first():  # one process downloads and tokenises, the others find it done
-        file = find_tokenizer(arguments.tokenizer)
+        arguments = with_texts(arguments, accelerator.print)
+        find_tokenizer(str(arguments.tokenizer))
         tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
-        config = model_config(arguments, tokenizer)
-        length = arguments.context_length or config.max_position_embeddings
-        train_rows, fingerprint = training_rows(
-            arguments.data, arguments.train_split, arguments.column, file, arguments.cache_dir, length,
-            stride=arguments.stride, mask_documents=arguments.mask_documents, streaming=arguments.streaming,
-        )  # fmt: skip
-        source = arguments.eval_data or arguments.data
-        corpus = tokenize_corpus(source, file, arguments.cache_dir, arguments.eval_split, arguments.column)
-        eval_rows = PackedRows(corpus, length, arguments.mask_documents)
-    set_seed(arguments.seed)
-    name = arguments.model_name_or_path
-    model = ScratchGPTForCausalLM(config) if name is None else load_base(name, config=config)
-    task = LanguageModelling(train_rows, eval_rows, tokenizer, arguments)
-    if not train(task, model, tokenizer, arguments, accelerator, fingerprint):
+        predicted: dict[str, float] = {}
+        if not sized:
+            arguments, predicted = planned(arguments, given, tokenizer, accelerator)
+        prepared = prepare(arguments, tokenizer)
+    model, started = prepared.model(arguments), time.perf_counter()
+    if not train(prepared.task, model, tokenizer, arguments, accelerator, prepared.fingerprint):
         sys.exit(EXIT_INTERRUPTED)
+    if accelerator.is_main_process:
+        took, memory = time.perf_counter() - started, peak_memory_mb(accelerator.device)
+        planned_time = f" (planned: {in_words(predicted['seconds'])})" if predicted else ""
+        planned_memory = f" (planned: {predicted['memory_mb'] / 1000:.2f})" if predicted else ""
+        print(f"It took {in_words(took)}{planned_time} and {memory / 1000:.2f} GB of memory{planned_memory}.")
+        say_end(arguments, prepared, accelerator.print)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import scratchgpt  # noqa: F401 - registers the classes
 from recipes import pretrain
-from scratchgpt.training import step
+from scratchgpt.training import pretraining, step
 from tests.runs import command, losses, make_workplace, metrics, options, results, run, run_here
 
 
@@ -140,13 +140,13 @@ def test_a_run_is_reproduced_by_its_arguments(finished: Path, workplace: Path) -
 
 @pytest.mark.parametrize("place", ["text.jsonl", "text.jsonl/run", "n" * 300])
 def test_an_impossible_output_directory_is_found_before_the_work(workplace: Path, monkeypatch, place: str) -> None:
-    monkeypatch.setattr(pretrain, "training_rows", lambda *_, **__: pytest.fail("the work had begun"))
+    monkeypatch.setattr(pretraining, "training_rows", lambda *_, **__: pytest.fail("the work had begun"))
     with pytest.raises(ValueError, match=r"cannot be written to .*: give another directory"):
         run_here(workplace, place)
 
 
 def test_an_earlier_run_is_found_before_the_work(finished: Path, workplace: Path, monkeypatch) -> None:
-    monkeypatch.setattr(pretrain, "training_rows", lambda *_, **__: pytest.fail("the work had begun"))
+    monkeypatch.setattr(pretraining, "training_rows", lambda *_, **__: pytest.fail("the work had begun"))
     with pytest.raises(ValueError, match="holds checkpoints of an earlier run"):
         run_here(workplace, "one")
 

@@ -13,13 +13,13 @@ import torch
 
 from recipes.finetune_classifier import ClassifierArguments
 from recipes.finetune_instruct import InstructArguments
-from recipes.pretrain import PretrainArguments
 from scratchgpt import ScratchGPTConfig, ScratchGPTForSequenceClassification
 from scratchgpt.adapters import AdapterArguments, add_adapter
 from scratchgpt.data.labelled_texts import LabelledTexts
 from scratchgpt.data.text_rows import TextRows
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 from scratchgpt.training import run_identity as module
+from scratchgpt.training.pretraining import PretrainArguments
 from scratchgpt.training.run_identity import ARGUMENTS_NOT_COUNTING, differences, run_identity
 from scratchgpt.training.tasks.classification import TextClassification
 

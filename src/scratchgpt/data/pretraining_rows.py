@@ -2,13 +2,63 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 from transformers.utils.hub import cached_file
 
 from ..hub.names import check_source
+from ..tokenizers import BPETokenizer, to_transformers
 from .corpus import describe_source, tokenize_corpus
+from .held_out import made_once
 from .packing import Rows, SlidingWindows, StreamingRows
 from .text import read_texts
+
+READ_FOR_TOKENIZER = 100_000_000
+"""Characters: a byte-level BPE does not get better with more of them, only slower."""
+
+
+def train_tokenizer(
+    source: str,
+    split: str,
+    column: str,
+    directory: Path,
+    vocabulary_size: Callable[[int], int],
+    say: Callable[[str], object],
+) -> None:
+    """A byte-level BPE of the training text, saved in `directory`; reused while text and options are the same.
+
+    Args:
+        vocabulary_size: from the size of the text in characters.
+
+    Raises:
+        ValueError: as `read_texts`, for an empty text, and where something else is in the way.
+    """
+
+    def texts() -> Iterator[str]:
+        size = 0
+        for text in read_texts(source, split, column):
+            yield text
+            size += len(text)
+            if size >= READ_FOR_TOKENIZER:
+                return
+
+    def make(folder: Path) -> dict[str, Any]:
+        tokenizer = BPETokenizer.train(texts(), vocab_size)
+        to_transformers(tokenizer).save_pretrained(folder)
+        return {"vocab_size": tokenizer.vocab_size}
+
+    vocab_size = vocabulary_size(sum(map(len, texts())))
+    inputs = {
+        "source": describe_source(source, split), "split": split, "column": column, "vocab_size": vocab_size,
+        "most": READ_FOR_TOKENIZER,
+    }  # fmt: skip
+    facts = made_once(directory, inputs, make)
+    say(
+        f"Tokenizer: a byte-level BPE of the training text, {facts['vocab_size']:,} tokens: {directory}. "
+        "--tokenizer takes another"
+    )
 
 
 def find_tokenizer(name: str) -> str:

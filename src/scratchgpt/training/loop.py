@@ -19,8 +19,11 @@ runs the same in `run_identity`.
 import contextlib
 import json
 import math
+import statistics
+import tempfile
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -56,6 +59,7 @@ from .metrics import (
     scalars,
 )
 from .optimizers import EMA, build_optimizers
+from .plan import Measured
 from .processes import anywhere, build_accelerator
 from .resuming import RunState, find_checkpoint, model_writer
 from .run_identity import run_identity
@@ -65,7 +69,7 @@ from .tasks.base import Evaluation, Task, row_length
 if TYPE_CHECKING:
     from peft import PeftModel  # heavy to import, and only adapters need it
 
-__all__ = ["build_accelerator", "train"]
+__all__ = ["build_accelerator", "measure", "train"]
 
 
 def train(
@@ -103,6 +107,44 @@ def train(
         if accelerator.is_main_process:
             write_arguments(arguments, run.output_dir)
         return run.train(signals)
+
+
+def measure(
+    task: Task,
+    model: "PreTrainedModel | PeftModel",
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: TrainingArguments,
+    accelerator: Accelerator,
+    seconds: float = 4.0,
+) -> Measured:
+    """Times real steps, an evaluation and a checkpoint of a run; nothing of it stays but the times.
+
+    Args:
+        task: how much it evaluates should be little.
+        seconds: of steps after the first, about; three steps are the fewest.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        here = replace(arguments, output_dir=folder, report_to=[])
+        run = _Run(task, model, tokenizer, here, accelerator, "measured")
+        run.state.model.train()
+        times: list[float] = []
+
+        def timed(function: Callable[[], Any]) -> Any:
+            started = time.perf_counter()
+            result = function()
+            times.append(time.perf_counter() - started)
+            return result
+
+        timed(lambda: run.step(run.state))
+        while len(times) < 4 or (sum(times[1:]) < seconds and len(times) < 100):
+            timed(lambda: run.step(run.state))
+        # The first after the compiled one still warms up.
+        first, step = times[0], statistics.median(times[2:])
+        tokens = timed(run.evaluate).as_dict()["num_tokens"]
+        timed(lambda: run.state.save(run.output_dir, 1))
+        evaluation, save = times[-2:]
+    accelerator.free_memory()
+    return Measured(first, step, evaluation / tokens, save, peak_memory_mb(accelerator.device))
 
 
 class _Run:
@@ -186,6 +228,12 @@ class _Run:
                 text = json.dumps(before.as_dict(), indent=2) + "\n"
                 (self.output_dir / "untuned.json").write_text(text, encoding="utf-8")
         self.state.model.train()
+        first = progress.step
+        if arguments.compile and not self._is_done():
+            metrics.say(
+                f"compiling the step: about {self._compile_seconds():.0f} s, a few where it was compiled before "
+                "(--compile false does without, and is slower) …"
+            )
         while not self._is_done():
             started = time.perf_counter()
             step = self.step(self.state)
@@ -201,7 +249,7 @@ class _Run:
                 metrics.log(progress.step, **values)
                 accelerator.log(scalars(values), step=progress.step)
             metrics.show(loss=step.loss, val=progress.best_loss, tok_s=rate)
-            metrics.advance()
+            (metrics.first_step_done if progress.step == first + 1 else metrics.advance)()
             interrupted = anywhere(accelerator, signals.received is not None)
             is_best = progress.best_step == progress.step
             if self._is_time(arguments.save_steps) or self._is_done() or interrupted or is_best:
@@ -262,6 +310,11 @@ class _Run:
         values = {f"eval_{name}": value for name, value in result.as_dict().items()}
         return {**values, "samples": samples} if samples else values
 
+    def _compile_seconds(self) -> float:
+        """Roughly: on two cores measured 12 s and 3 s a layer."""
+        config = self.accelerator.unwrap_model(self.state.model, keep_torch_compile=False).config
+        return 12 + 3 * config.num_hidden_layers
+
     # Looking at the model
 
     def _averaged(self) -> contextlib.AbstractContextManager[None]:
@@ -316,7 +369,24 @@ class _Run:
         if self.accelerator.is_main_process:
             self._write_results(result)
             plot_metrics(read_metrics(self.output_dir / "metrics.jsonl"), self.output_dir)
+            self._judge(result)
         self.accelerator.wait_for_everyone()
+
+    def _judge(self, result: Evaluation) -> None:
+        """Says so where the validation loss ended above its best, or where guessing would do as well."""
+        progress, values, say = self.state.progress, result.as_dict(), self.accelerator.print
+        if progress.best_loss is not None and result.loss > 1.01 * progress.best_loss:
+            say(
+                f"The validation loss ended at {result.loss:.4f}, above its best of {progress.best_loss:.4f} after "
+                f"step {progress.best_step}: train for fewer steps or on more text, or give --load_best_at_end true"
+            )
+        config = self.accelerator.unwrap_model(self.state.model, keep_torch_compile=False).config
+        guessing = math.log(config.num_labels if "num_texts" in values else config.vocab_size)
+        if result.loss >= guessing:
+            say(
+                f"The validation loss of {result.loss:.4f} is no better than guessing ({guessing:.4f}): the model has "
+                "learned nothing; try another learning rate, more steps, or look at the data"
+            )
 
     def _write_results(self, result: Evaluation) -> None:
         progress = self.state.progress

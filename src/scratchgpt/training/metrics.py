@@ -89,6 +89,12 @@ class MetricsLogger:
     def advance(self) -> None:
         self.bar.update()
 
+    def first_step_done(self) -> None:
+        """`advance` after a step that has compiled: the bar estimates the time left from those that follow."""
+        self.bar.unpause()  # as if the bar had begun now
+        self.bar.update()
+        self.bar.initial = self.bar.last_print_n = self.bar.n
+
     def say(self, text: str) -> None:
         if self.is_main:
             self.bar.write(text)

@@ -4,22 +4,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from accelerate.utils import set_seed
+from transformers import AutoTokenizer
 
-from ..configuration_scratchgpt import ScratchGPTConfig
-from ..data.corpus import tokenize_corpus
 from ..data.files import open_text
-from ..data.packing import PackedRows
 from ..hub.model_directory import load_model
 from ..modeling_scratchgpt import ScratchGPTForCausalLM
 from ..tokenization_scratchgpt import ScratchGPTTokenizer
-from ..tokenizers import BPETokenizer, to_transformers
-from .arguments import LanguageModelArguments
 from .loop import build_accelerator, train
-from .tasks.language_modelling import LanguageModelling
+from .pretraining import PretrainArguments, prepare, with_texts
 
-VALIDATION = 0.1
-"""Share of the text, from its end, that validates."""
+DEFAULTS: dict[str, Any] = {"max_steps": 300, "per_device_train_batch_size": 16, "learning_rate": 2e-3}
 
 SHORTEST = 2000
 """Characters: less text than this teaches nothing, and is most often the name of a file."""
@@ -45,9 +39,9 @@ def train_on_text(
 
     Args:
         text: the text itself, or a `Path` to a file with it.
-        output_dir: gets what recipes/pretrain.py writes (the model is in `final/`), and the two parts of the text, the
-            tokenizer and the tokenised corpus in `data/`.
-        options: fields of `LanguageModelArguments`: `max_steps`, `learning_rate`, `seed`, …
+        output_dir: gets what recipes/pretrain.py writes (the model is in `final/`), and the text.
+        vocab_size: at most; a short text gets fewer tokens.
+        options: options of recipes/pretrain.py: `max_steps`, `learning_rate`, `seed`, …
 
     Returns:
         The model, in evaluation mode, and its tokenizer.
@@ -66,35 +60,25 @@ def train_on_text(
             f"a text of {len(text)} characters ({text[:40]!r}) is too short, at least {SHORTEST:,}: give the "
             "text itself, or Path(…) for a file"
         )
-    defaults: dict[str, Any] = {"max_steps": 300, "per_device_train_batch_size": 16, "learning_rate": 2e-3}
-    arguments = LanguageModelArguments(output_dir=os.fspath(output_dir), **{**defaults, **options})
-    data = Path(output_dir) / "data"
-    data.mkdir(parents=True, exist_ok=True)
-    cut = int(len(text) * (1 - VALIDATION))
-    for name, part in (("train", text[:cut]), ("validation", text[cut:])):
-        (data / f"{name}.txt").write_text(part, encoding="utf-8")
-    tokenizer = to_transformers(BPETokenizer.train([text[:cut]], vocab_size))
-    tokenizer.save_pretrained(data / "tokenizer")
-    train_rows, eval_rows = (
-        PackedRows(
-            tokenize_corpus(str(data / f"{name}.txt"), str(data / "tokenizer"), str(data / "cache")), context_length
-        )
-        for name in ("train", "validation")
-    )
-    accelerator = build_accelerator(arguments)
-    set_seed(arguments.seed)
-    config = ScratchGPTConfig.from_preset(
-        "modern",
-        vocab_size=-(len(tokenizer) // -64) * 64,
-        max_position_embeddings=context_length,
+    data = Path(output_dir) / "text.txt"
+    data.parent.mkdir(parents=True, exist_ok=True)
+    data.write_text(text, encoding="utf-8")
+    arguments = PretrainArguments(
+        data=str(data),
+        output_dir=os.fspath(output_dir),
+        cache_dir=str(data.parent / "cache"),
+        vocab_size=vocab_size,
+        context_length=context_length,
         hidden_size=hidden_size,
         num_hidden_layers=num_hidden_layers,
         num_attention_heads=num_attention_heads,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        **{**DEFAULTS, **options},
     )
-    task = LanguageModelling(train_rows, eval_rows, tokenizer, arguments)
-    if not train(task, ScratchGPTForCausalLM(config), tokenizer, arguments, accelerator, train_rows.fingerprint()):
+    accelerator = build_accelerator(arguments)
+    arguments = with_texts(arguments, accelerator.print)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
+    prepared = prepare(arguments, tokenizer)
+    model = prepared.model(arguments)
+    if not train(prepared.task, model, tokenizer, arguments, accelerator, prepared.fingerprint):
         raise KeyboardInterrupt('interrupted and saved: resume_from_checkpoint="true" goes on')
     return load_model(ScratchGPTForCausalLM, str(Path(output_dir) / "final")).eval(), tokenizer

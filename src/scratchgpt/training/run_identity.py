@@ -34,7 +34,7 @@ ARGUMENTS_NOT_COUNTING = {
     # how the run is started
     "resume_from_checkpoint", "dry_run",
     # what is recorded as it came out: in max_steps, in the adapter's configuration
-    "num_train_epochs", "lora_r", "lora_alpha", "lora_dropout", "lora_targets", "use_dora", "use_rslora",
+    "minutes", "num_train_epochs", "lora_r", "lora_alpha", "lora_dropout", "lora_targets", "use_dora", "use_rslora",
     "train_role_tokens",
 }  # fmt: skip
 

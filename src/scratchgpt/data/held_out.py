@@ -1,0 +1,187 @@
+"""From one source of texts to a training and a validation split: what is held out is never trained on.
+
+One text is cut: its last tenth validates. Of several documents (files, or rows of a file) whole ones validate, drawn
+by a hash of their content, so that the choice depends on neither their order nor their names, and equal documents are
+on the same side. No document is held out that alone has more than a fifth of the text; where nothing else is left, the
+last one is cut.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..hub.seals import SealError, seal, verify_seal
+from ..hub.staging import staged_directory
+from .corpus import describe_source
+from .files import is_saved_data_set
+from .splits import draw
+from .text import read_documents
+
+SHARE = 0.1
+"""Of the text, held out."""
+
+MOST = 1_000_000
+"""Characters held out at most: more of them make the validation loss hardly more certain."""
+
+RECORD = "made_from.json"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Which documents validate: whole ones, or the end of one."""
+
+    documents: frozenset[str]
+    cut_document: str | None = None
+    cut_at: int = 0
+    """Characters of `cut_document` that are trained on."""
+
+    def describe(self, num_documents: int) -> str:
+        if self.cut_document is not None:
+            return "the end of the text" if num_documents == 1 else f"the end of {self.cut_document}"
+        return f"{len(self.documents):,} of {num_documents:,} documents, drawn by their content"
+
+
+def choose_held_out(sizes: Mapping[str, int], digests: Mapping[str, str]) -> HeldOut:
+    """
+    Args:
+        sizes: characters of each document, in order.
+        digests: a hash of the content of each.
+
+    Raises:
+        ValueError: for less than two characters of text, which cannot be divided.
+    """
+    total = sum(sizes.values())
+    if total < 2:
+        raise ValueError("there is too little text to hold some of it out for validation: give more, or --eval_data")
+    wanted = min(SHARE * total, MOST)
+    by_digest: dict[str, list[str]] = {}
+    for name, digest in digests.items():
+        by_digest.setdefault(digest, []).append(name)
+    chosen, held = set[str](), 0
+    for digest in sorted(by_digest, key=lambda digest: (draw(digest), digest)):
+        size = sum(sizes[name] for name in by_digest[digest])
+        if size and held < wanted and held + size <= 2 * wanted:
+            chosen.update(by_digest[digest])
+            held += size
+    if held >= wanted / 2:
+        return HeldOut(frozenset(chosen))
+    last = [name for name, size in sizes.items() if size > 1]
+    name = last[-1] if last else list(sizes)[-1]
+    if sizes[name] < 2:
+        return HeldOut(frozenset({name}))
+    return HeldOut(frozenset(), name, sizes[name] - max(1, round(min(wanted, sizes[name] / 2))))
+
+
+def split_texts(source: str, split: str, column: str, held_out: HeldOut, validation: bool) -> Iterator[dict[str, str]]:
+    """The rows of one side, `{"text"}`. A cut is moved back to the beginning of a line, or of a word."""
+    begin = 0
+    current = None
+    for name, text in read_documents(source, split, column):
+        begin, current = (begin if name == current else 0), name
+        if name != held_out.cut_document:
+            part = text if (name in held_out.documents) == validation else ""
+        else:
+            at = _border(text, held_out.cut_at - begin)
+            part = text[at:] if validation else text[:at]
+        begin += len(text)
+        if part:
+            yield {"text": part}
+
+
+def _border(text: str, at: int) -> int:
+    """`at` or a little before: where a line begins, else a word."""
+    if at <= 0 or at >= len(text):
+        return max(0, min(at, len(text)))
+    earliest = at - at // 20
+    for border in ("\n", " "):
+        found = text.rfind(border, earliest, at)
+        if found >= 0:
+            return found + 1
+    return at
+
+
+def has_split(source: str, split: str) -> bool:
+    """Whether `source` is said to have `split`: of files it never is, of names on the Hub it is taken for granted."""
+    path = Path(source)
+    if not path.exists():
+        return True
+    if not path.is_dir() or not is_saved_data_set(path):
+        return False
+    names = path / "dataset_dict.json"
+    return names.is_file() and split in json.loads(names.read_text(encoding="utf-8"))["splits"]
+
+
+def write_splits(source: str, split: str, column: str, directory: Path, say: Callable[[str], object]) -> None:
+    """A saved data set with the splits train and validation, from `source`; reused while source and options are the
+    same. Reads the source three times and never holds all of it.
+
+    Raises:
+        ValueError: as `read_texts` and `choose_held_out`, and where something else is in the way.
+    """
+    import datasets
+
+    def make(folder: Path) -> dict[str, Any]:
+        sizes: dict[str, int] = {}
+        hashes: dict[str, Any] = {}
+        for name, text in read_documents(source, split, column):
+            sizes[name] = sizes.get(name, 0) + len(text)
+            hashes.setdefault(name, hashlib.sha256()).update(text.encode("utf-8", "surrogatepass"))
+        held_out = choose_held_out(sizes, {name: digest.hexdigest() for name, digest in hashes.items()})
+        features = datasets.Features({"text": datasets.Value("string")})
+        options = {"source": source, "split": split, "column": column, "held_out": held_out}
+        datasets.disable_progress_bars()  # four of them, for what takes seconds
+        parts: dict[Any, Any] = {
+            name: datasets.Dataset.from_generator(
+                split_texts,
+                features=features,
+                cache_dir=str(folder / "cache"),
+                gen_kwargs={**options, "validation": name == "validation"},
+                split=datasets.NamedSplit(name),
+            )
+            for name in ("train", "validation")
+        }
+        for name, data in parts.items():
+            if not isinstance(data, datasets.Dataset) or not len(data):
+                raise ValueError(f"there is too little text for the split {name}: give more, or --eval_data")
+        datasets.DatasetDict({**parts}).save_to_disk(folder)
+        datasets.enable_progress_bars()
+        characters = {name: sum(len(text) for text in data["text"]) for name, data in parts.items()}
+        return {"held_out": held_out.describe(len(sizes)), "characters": characters}
+
+    inputs = {"source": describe_source(source, split), "split": split, "column": column, "share": SHARE}
+    facts = made_once(directory, inputs, make)
+    share = facts["characters"]["validation"] / sum(facts["characters"].values())
+    say(
+        f"Held out for validation: {facts['held_out']} ({share:.0%}, {facts['characters']['validation']:,} "
+        f"characters), never trained on. --eval_data names another text. Both parts: {directory}"
+    )
+
+
+def made_once(directory: Path, inputs: Mapping[str, Any], make: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Makes `directory` with `make(new folder)`, unless it is there, was made from the same inputs and is undamaged.
+
+    Returns:
+        What `make` returned, now or then.
+
+    Raises:
+        ValueError: where something else is in the way.
+    """
+    record = directory / RECORD
+    inputs = json.loads(json.dumps(inputs))
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+        if found["inputs"] == inputs:
+            verify_seal(directory)
+            return found["facts"]
+    except (OSError, ValueError, KeyError, TypeError, SealError):
+        pass  # not there, or not what was written: it is made anew
+    with staged_directory(directory, overwrite=directory.exists() and record.is_file(), marker=RECORD) as folder:
+        facts = make(folder)
+        shutil.rmtree(folder / "cache", ignore_errors=True)
+        (folder / RECORD).write_text(json.dumps({"inputs": inputs, "facts": facts}, indent=2) + "\n", encoding="utf-8")
+        seal(folder)
+    return facts
