@@ -38,6 +38,8 @@ Start here, with a text that every Python has:
   scratchgpt data python-docs --output_dir runs/demo/data
   scratchgpt train-tokenizer demo
   scratchgpt pretrain demo
+or with one of yours:
+  scratchgpt pretrain --data my.txt --output_dir runs/mine
 """
 
 

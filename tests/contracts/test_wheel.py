@@ -141,7 +141,7 @@ def test_the_demo_as_commands(bin_folder: Path, tmp_path: Path) -> None:
 def test_the_console_script(bin_folder: Path, tmp_path: Path) -> None:
     out, _ = scratchgpt(bin_folder, tmp_path)
     first = [line.split()[1:] for line in out.splitlines() if line.startswith("  scratchgpt ")]
-    assert [command[0] for command in first] == ["data", "train-tokenizer", "pretrain"]
+    assert [command[0] for command in first] == ["data", "train-tokenizer", "pretrain", "pretrain"]
     out, err = scratchgpt(bin_folder, tmp_path, "pretrian", code=2)
     assert (out, err) == ("", "scratchgpt: unknown command pretrian: did you mean pretrain?\n")
     out, _ = scratchgpt(bin_folder, tmp_path, "configs", "copy", "accelerate/ddp")

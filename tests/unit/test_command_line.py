@@ -71,7 +71,7 @@ def test_what_needs_no_torch_does_not_import_it(argv: list[str]) -> None:
         (["pretrain", "demmo"], "pretrain comes with demo, gpt2_124m"),
         (["chat", "demo"], "scratchgpt chat: demo is neither a YAML file here nor a configuration that comes along"),
         (["pretrain", "--dota", "x"], "scratchgpt pretrain: unknown option --dota: did you mean data?"),
-        (["pretrain", "demo", "--tokenizer", ""], "scratchgpt pretrain: --tokenizer is missing"),
+        (["pretrain", "demo", "--data", ""], "scratchgpt pretrain: --data is missing"),
         (["data", "shakespeare"], "scratchgpt data shakespeare: --output_dir is missing"),
         (["configs", "copy", "pretrain/dem"], "scratchgpt configs: unknown configuration pretrain/dem: did you mean"),
         (["configs", "rm"], "scratchgpt configs: give nothing, or: copy NAME [DIR]"),
