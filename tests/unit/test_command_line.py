@@ -100,7 +100,7 @@ def test_usage_has_the_name_that_was_typed(name: str, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as end:
         main([name, "--help"])
     assert end.value.code == 0
-    assert capsys.readouterr().out.startswith("usage: scratchgpt train-tokenizer [-h]")
+    assert capsys.readouterr().out.startswith("usage: scratchgpt train-tokenizer [")
     assert (sys.argv, sys.modules["__main__"], list(sys.path)) == before
 
 
@@ -108,7 +108,7 @@ def test_the_script_keeps_its_own_name() -> None:
     done = subprocess.run(
         [sys.executable, str(RECIPES["train-tokenizer"]), "--help"], capture_output=True, text=True, check=True
     )
-    assert done.stdout.startswith("usage: train_tokenizer.py [-h]")
+    assert done.stdout.startswith("usage: train_tokenizer.py [")
 
 
 def test_a_configuration_comes_along_unless_there_is_a_file(
