@@ -9,11 +9,12 @@ Any finished run of pretrain.py, finetune_classifier.py or finetune_instruct.py.
 """
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import scratchgpt  # noqa: F401 - registers the classes
-from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe
+from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe, shortened_path
 from scratchgpt.evaluation.report import base_section, chat_section, classifier_section, kind_of_run
 from scratchgpt.hub.staging import check_writable, replaced_file
 from scratchgpt.training.metrics import read_metrics
@@ -54,19 +55,20 @@ def main(argv: list[str] | None = None) -> None:
 
     print("\n\n".join(part for results, _ in sections for part in results))
     print(f"\nThe page with plots and samples: {output}")
+    command = shortened_path(str(Path(sys.executable).with_name("scratchgpt")))
     for run in runs:
         final = run / "final"
         if kinds[run] == "base":
             print(f"The model: {final}  (every checkpoint beside it loads too). Let it continue a text:")
             print(
-                f'    python -c "import scratchgpt; from transformers import pipeline; '
+                f'    {shortened_path(sys.executable)} -c "import scratchgpt; from transformers import pipeline; '
                 f"print(pipeline('text-generation', '{final}')('The function', max_new_tokens=60)[0]"
                 "['generated_text'])\""
             )
         elif kinds[run] == "classifier":
-            print(f"Classify a file: python recipes/classify.py --model {final} --help")
+            print(f"Classify a file: {command} classify --model {final} --help")
         else:
-            print(f"Chat with it: python recipes/chat.py --model {final}")
+            print(f"Chat with it: {command} chat --model {final}")
 
 
 if __name__ == "__main__":

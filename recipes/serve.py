@@ -8,7 +8,7 @@ r"""Serve a model over HTTP, for any client of OpenAI's interface.
 `--model` is a model directory or Hub name, or an adapter, as in recipes/chat.py. It offers POST /v1/chat/completions
 (streamed or whole), GET /v1/models and GET /health, to this machine only unless `--host` says otherwise: there is no
 access control. Without max_tokens an answer may fill the context; what does not fit is refused with status 400.
-Needs the extra [serve]: pip install -e '.[serve]'
+Needs the extra [serve]: pip install "scratchgpt[serve]"
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
 
         from scratchgpt.inference.server import ChatServer, build_app
     except ImportError as error:
-        raise ValueError(f"{error}: serving needs the extra [serve]: pip install -e '.[serve]'") from error
+        raise ValueError(f'{error}: serving needs the extra [serve]: pip install "scratchgpt[serve]"') from error
     disable_progress_bar()
     check_device(arguments.device)
     model, tokenizer = load_for_decoding(

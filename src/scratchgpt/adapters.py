@@ -86,7 +86,7 @@ def load_base(
     try:
         from bitsandbytes.nn.modules import Linear4bit
     except ImportError as error:
-        raise ValueError("tuning=qlora needs the package bitsandbytes: pip install -e '.[quant]'") from error
+        raise ValueError('tuning=qlora needs the package bitsandbytes: pip install "scratchgpt[quant]"') from error
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

@@ -7,8 +7,8 @@ What is not run as it is printed says so in the page, in HTML comments:
     <!-- test: before COMMAND -->          run this first: it stands in for something that the reader already has
     <!-- test: pretrain.py --max_steps 2 -->   from here on, the commands of this script get these options as well
 
-Commands of the form `python recipes/…` run in this process, each as `__main__` with its own command line, which saves
-the seconds that importing torch takes; everything else is run by bash.
+Commands of the form `python recipes/…` and `scratchgpt …` run in this process, each as `__main__` with its own command
+line, which saves the seconds that importing torch takes; everything else is run by bash.
 """
 
 import contextlib
@@ -24,10 +24,14 @@ from pathlib import Path
 
 import pytest
 
+from scratchgpt_cli.commands import main as scratchgpt
+from scratchgpt_cli.commands import scripts
+
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = {"experiments.md", "results.md", "versions.md"}  # generated or dated: nothing in them is an instruction
 PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").glob("*.md") if page.name not in LOGS)]
 PART = re.compile(r"<!-- test: (?P<note>.*?) -->|^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+RECIPES, BUILDERS = scripts("recipes"), scripts("data_builders")
 LINKED = ("recipes", "data_builders", "benchmarks", "constraints.txt", "Makefile")
 
 
@@ -73,7 +77,11 @@ class Page:
         if ">" in words[-2:-1]:
             words, output = words[:-2], words[-1]
         script = words[1] if words[0] == "python" and len(words) > 1 else ""
-        if not script.startswith(("recipes/", "data_builders/")) or set(words) & {"|", "<", ">", "&&", "&", ";"}:
+        if words[0] == "scratchgpt":
+            known, name = (RECIPES, words[1]) if words[1] != "data" else (BUILDERS, words[2])
+            script = os.fspath(known[name].relative_to(ROOT)) if name in known else "scratchgpt"
+        here = ("recipes/", "data_builders/", "scratchgpt")
+        if not script.startswith(here) or set(words) & {"|", "<", ">", "&&", "&", ";"}:
             done = subprocess.run(
                 ["bash", "-e", "-o", "pipefail", "-c", line],
                 env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
@@ -83,12 +91,16 @@ class Page:
             return
         printed, errors = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", [*words[1:], *self.more.get(Path(script).name, [])])
-            patch.syspath_prepend(str(Path(script).parent.resolve()))
+            argv = [*words[1:], *self.more.get(Path(script).name, [])]
             code: object = 0
             with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
                 try:
-                    runpy.run_path(script, run_name="__main__")
+                    if words[0] == "scratchgpt":
+                        scratchgpt(argv)
+                    else:
+                        patch.setattr(sys, "argv", argv)
+                        patch.syspath_prepend(str(Path(script).parent.resolve()))
+                        runpy.run_path(script, run_name="__main__")
                 except SystemExit as end:
                     code = end.code
         assert code in (None, 0), f"{line}\nended with {code}\n{printed.getvalue()}{errors.getvalue()[-2000:]}"
@@ -116,6 +128,8 @@ def test_every_block_runs(page: Path) -> None:
     [
         "```bash\npython recipes/pretrain.py --data nowhere.txt --tokenizer nowhere --output_dir runs/x\n```\n",
         "```bash\npython recipes/pretrain.py --dota my.txt\n```\n",
+        "```bash\nscratchgpt pretrain --dota my.txt\n```\n",
+        "```bash\nscratchgpt pretrian\n```\n",
         "```bash\ncat not_made_by_this_page.txt\n```\n",
         '```python\nopen("runs/base/final/config.json")\n```\n',
     ],

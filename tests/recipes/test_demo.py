@@ -65,7 +65,7 @@ def test_every_stage_follows_from_the_one_before(tmp_path, monkeypatch, capsys):
         assert (page.parent / picture).stat().st_size > 1000, picture
     printed = capsys.readouterr().out
     assert "| this model (full) |" in printed
-    assert f"recipes/chat.py --model {demo / 'chat'}/final" in printed
+    assert f"scratchgpt chat --model {demo / 'chat'}/final" in printed
 
 
 def test_the_makefile_runs_these_configurations():

@@ -161,7 +161,7 @@ def prepare_for_decoding(model: PreTrainedModel, weight_bits: int | None = None)
     if weight_bits and "quantization_config" in model.config.to_dict():
         raise ValueError("the model is quantised already: leave out weight_bits")
     if weight_bits == 4 and importlib.util.find_spec("bitsandbytes") is None:
-        raise ValueError("weight_bits=4 needs the package bitsandbytes: pip install -e '.[quant]'")
+        raise ValueError('weight_bits=4 needs the package bitsandbytes: pip install "scratchgpt[quant]"')
     head = model.get_output_embeddings()
     for name, layer in list(model.named_modules()):
         if type(layer) is not nn.Linear:

@@ -243,6 +243,6 @@ def say_end(arguments: PretrainArguments, prepared: Prepared, say: Callable[[str
         f"The model: {final}. Its curves: {output_dir / 'loss.png'}. Let it continue a text:\n"
         f'    python -c "import scratchgpt; from transformers import pipeline; '
         f"print(pipeline('text-generation', '{final}')('The', max_new_tokens=60)[0]['generated_text'])\"\n"
-        f"Make a chat model or a classifier of it: python recipes/finetune_instruct.py --help, or "
-        f"finetune_classifier.py, with --model_name_or_path {final}"
+        f"Make a chat model or a classifier of it: scratchgpt finetune-instruct --help, or "
+        f"finetune-classifier, with --model_name_or_path {final}"
     )
