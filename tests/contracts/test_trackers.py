@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+import yaml
+from accelerate import Accelerator
 
 from scratchgpt.training import processes
 from tests.runs import make_workplace, metrics, run_here
@@ -20,6 +22,19 @@ def test_tensorboard_has_the_curves(tmp_path: Path) -> None:
         found = [(event.step, event.value) for event in events.Scalars(name)]
         assert [step for step, _ in found] == [step for step, _ in expected]
         assert [value for _, value in found] == pytest.approx([value for _, value in expected], rel=1e-6)
+
+
+def test_trackers_get_the_arguments(tmp_path: Path, monkeypatch) -> None:
+    """As they are when training begins, with what the recipe worked out."""
+    started = []
+    monkeypatch.setattr(Accelerator, "init_trackers", lambda self, name, config, **kwargs: started.append(config))
+    output = run_here(make_workplace(tmp_path), "run", max_steps=4, eval_steps=2, report_to="tensorboard")
+    (config,) = started
+    written = yaml.safe_load((output / "arguments.yaml").read_text())
+    assert {name: config[name] for name in ("max_steps", "learning_rate", "seed", "hidden_size")} == {
+        name: written[name] for name in ("max_steps", "learning_rate", "seed", "hidden_size")
+    }
+    assert set(written) <= set(config)
 
 
 def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path, monkeypatch) -> None:

@@ -151,6 +151,13 @@ def test_an_earlier_run_is_found_before_the_work(finished: Path, workplace: Path
         run_here(workplace, "one")
 
 
+def test_a_text_too_short_for_a_row_is_refused(workplace: Path, tmp_path: Path) -> None:
+    """It was padded, trained on and reported, with exit code 0."""
+    (tmp_path / "short.txt").write_text("To be, or not to be.")
+    with pytest.raises(ValueError, match=r"short\.txt has \d+ tokens .* too few for one row of 32: give more text"):
+        run_here(workplace, "short", data=tmp_path / "short.txt")
+
+
 def test_a_mistake_is_one_line(workplace: Path) -> None:
     text = run(command(workplace, "refused", learning_rate="inf"), expect=2)
     assert text.splitlines() == ["pretrain.py: learning_rate=inf: it must be finite, above 0 and at most 10"]

@@ -10,7 +10,7 @@ from transformers.utils.hub import cached_file
 
 from ..hub.names import check_source
 from ..tokenizers import BPETokenizer, to_transformers
-from .corpus import describe_source, tokenize_corpus
+from .corpus import Corpus, describe_source, tokenize_corpus
 from .held_out import made_once
 from .packing import Rows, SlidingWindows, StreamingRows
 from .text import read_texts
@@ -79,6 +79,20 @@ def find_tokenizer(name: str) -> str:
     return file
 
 
+def check_length(corpus: Corpus, length: int, source: str) -> None:
+    """Makes sure that a text to train on fills a row.
+
+    Raises:
+        ValueError: says how long the rows can be.
+    """
+    if corpus.num_tokens <= length:
+        shorter = max(1, (corpus.num_tokens - 1) // 4)
+        raise ValueError(
+            f"{source} has {corpus.num_tokens:,} tokens to train on, too few for one row of {length:,}: give more "
+            f"text, or shorter rows (--context_length {shorter})"
+        )
+
+
 def training_rows(
     source: str,
     split: str,
@@ -99,13 +113,14 @@ def training_rows(
         streaming: tokenise while training, in the order of the source, instead of before.
 
     Raises:
-        ValueError: as `tokenize_corpus` and `SlidingWindows`.
+        ValueError: as `tokenize_corpus`, `check_length` and `SlidingWindows`.
     """
     if streaming:
         rows = StreamingRows(lambda: read_texts(source, split, column), tokenizer_file, length, mask_documents)
         content = [describe_source(source, split), split, column, rows.encoder.fingerprint]
     else:
         corpus = tokenize_corpus(source, tokenizer_file, cache_dir, split, column)
+        check_length(corpus, length, source)
         rows = SlidingWindows(corpus, length, stride or length, mask_documents)
         content = corpus.fingerprint
     return rows, hashlib.sha256(json.dumps([content, length, stride, mask_documents]).encode()).hexdigest()

@@ -17,6 +17,7 @@ from ..configuration_scratchgpt import ScratchGPTConfig
 from ..data.chat import PLAIN_TEMPLATE, stop_token_id
 from ..data.corpus import tokenize_corpus
 from ..data.packing import PackedRows
+from ..data.pretraining_rows import check_length
 from ..hub.intermediates import Intermediate, base_inputs
 from ..hub.model_directory import save_model
 from ..hub.names import check_source
@@ -295,6 +296,7 @@ def continue_pretraining(
     if not stage.begin(accelerator.print):
         model = base_model(ScratchGPTForCausalLM, base, settings.seed, **model_options)
         length = model.config.max_position_embeddings
+        check_length(train_text, length, arguments.lm_data)
         train_rows, eval_rows = (PackedRows(text, length, mask_documents=True) for text in (train_text, eval_text))
         task = LanguageModelling(train_rows, eval_rows, tokenizer, settings)
         if not train(task, model, tokenizer, settings, build_accelerator(settings), train_text.fingerprint):
