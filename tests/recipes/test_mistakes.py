@@ -59,7 +59,7 @@ MISTAKES = [
     # The command line and the YAML file.
     ("pretrain", "!--data text.jsonl --output_dir out --tokeniser tokenizer", "did you mean tokenizer?"),
     ("pretrain", "--max_step 3", "did you mean max_steps?"),
-    ("pretrain", "--max_steps", "--max-steps: expected one argument"),
+    ("pretrain", "--max_steps", "--max_steps: expected one argument"),
     ("pretrain", "--max_steps many", "invalid int value: 'many'"),
     ("pretrain", "--max_steps 2.5", "invalid int value: '2.5'"),
     ("pretrain", "--learning_rate fast", "invalid float value: 'fast'"),

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
 from scratchgpt.hub.model_directory import save_model
-from scratchgpt.tokenization_scratchgpt import ScratchGPTTokenizer
+from scratchgpt.tokenization_scratchgpt import END_OF_TURN, ScratchGPTTokenizer
 from scratchgpt.tokenizers import BPETokenizer, to_rust, to_transformers
 from scratchgpt.training.arguments import LanguageModelArguments
 from scratchgpt.training.bases import StagedArguments, base_config, base_model, chat_base
@@ -22,7 +22,10 @@ def write(folder: Path, tokenizer) -> str:
         max_position_embeddings=16, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
-    save_model(ScratchGPTForCausalLM(config), tokenizer, folder)
+    model = ScratchGPTForCausalLM(config)
+    if END_OF_TURN in tokenizer.get_vocab():  # as recipes/pretrain.py does
+        model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(END_OF_TURN)]
+    save_model(model, tokenizer, folder)
     return str(folder)
 
 

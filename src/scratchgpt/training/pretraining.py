@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -27,6 +28,7 @@ from ..evaluation.baselines import unigram_bits_per_byte
 from ..evaluation.language_modelling import token_byte_counts
 from ..hub.model_directory import count_parameters
 from ..modeling_scratchgpt import ScratchGPTForCausalLM
+from ..tokenization_scratchgpt import END_OF_TURN
 from .arguments import LanguageModelArguments
 from .bases import base_config
 from .loop import measure
@@ -165,8 +167,14 @@ class Prepared:
 
     def model(self, arguments: PretrainArguments) -> ScratchGPTForCausalLM:
         set_seed(arguments.seed)
-        name = arguments.model_name_or_path
-        return ScratchGPTForCausalLM(self.config) if name is None else load_base(name, config=self.config)
+        if arguments.model_name_or_path is not None:
+            return load_base(arguments.model_name_or_path, config=self.config)
+        model = ScratchGPTForCausalLM(self.config)
+        if END_OF_TURN in self.tokenizer.get_vocab():
+            # Under a chat adapter AutoModel stops where the base does. The base itself never gives this token.
+            end: Any = self.tokenizer.convert_tokens_to_ids(END_OF_TURN)
+            model.generation_config.eos_token_id = sorted({self.config.eos_token_id, end})
+        return model
 
 
 def prepare(arguments: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> Prepared:
