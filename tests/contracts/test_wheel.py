@@ -45,7 +45,7 @@ DEMO = [
     ["finetune-classifier", "demo", *FEW, "--num_train_epochs=1", "--warmup_steps=1"],
     ["finetune-instruct", "demo", *FEW, "--max_steps=2", "--warmup_steps=1", "--num_responses=2",
      "--response_tokens=8"],
-    ["results-page", "--classifier_dir=runs/demo/classifier", "--chat_dir=runs/demo/chat"],
+    ["results-page", "--run_dir=runs/demo/base", "--output=runs/demo/RESULTS.md", "--classifier_dir=runs/demo/classifier", "--chat_dir=runs/demo/chat"],
     ["chat", "--model=runs/demo/chat/final", "--prompt=What is a list?", "--max_new_tokens=4"],
     ["merge", "--adapter=runs/demo/chat/final", "--output_dir=merged"],
     ["export", "--model_name_or_path=merged", "--output_dir=exported"],
