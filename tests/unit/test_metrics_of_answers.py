@@ -50,7 +50,7 @@ def alpaca_eval(shared_data: Path) -> Texts:
     def read(name: str) -> list[str]:
         with (shared_data / "eval" / "alpaca_eval" / f"{name}__model_outputs.json.zst").open("rb") as packed:
             rows = json.loads(zstandard.ZstdDecompressor().stream_reader(packed).read())
-        return [row["output"] or "-" for row in rows][:150]
+        return [row["output"] or "-" for row in rows][:40]
 
     return read("alpaca-7b"), read("gpt4")
 
@@ -175,18 +175,30 @@ def test_what_bertscore_cannot_use_is_refused(encoder: str, tmp_path: Path) -> N
             BertScore(cache_dir=str(tmp_path), **settings)
 
 
-def test_every_file_loads_through_evaluate(tmp_path: Path) -> None:
+def test_scoring_writes_nothing_elsewhere_and_every_file_loads_through_evaluate(tmp_path: Path) -> None:
     """In a process of its own: evaluate decides on import where it keeps what it loads."""
     folder = Path(__file__).resolve().parents[2] / "src" / "scratchgpt" / "evaluation" / "metrics"
     files = [str(file) for file in sorted(folder.glob("*.py")) if file.stem not in ("__init__", "base", "bertscore")]
     assert len(files) == 6
     code = (
-        "import sys, evaluate\n"
+        "import sys, json, evaluate\n"
+        "from pathlib import Path\n"
+        "from scratchgpt.evaluation.answers import Answers, Scoring\n"
+        "Scoring().score(Answers(['a'], ['a'], ['']))\n"
+        # evaluate would make a directory for each metric in ~/.cache
+        "print(json.dumps([str(path) for path in Path.home().rglob('*') if 'matplotlib' not in str(path)]))\n"
         "for file in sys.argv[1:]:\n"
-        "    print(evaluate.load(file).compute(predictions=['a b c d'], references=['a b c d']))\n"
+        "    found = evaluate.load(file).compute(predictions=['a b c d'], references=['a b c d'])\n"
+        "    print(json.dumps(next(iter(found.values()))))\n"
     )
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)}
+    home = tmp_path / "home"
+    (tmp_path / "tmp").mkdir()
+    home.mkdir()
+    places = ("HF_HOME", "XDG_CACHE_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_EVALUATE_CACHE")
+    environment = {name: value for name, value in os.environ.items() if name not in places}
+    environment |= {"HF_HUB_OFFLINE": "1", "HOME": str(home), "TMPDIR": str(tmp_path / "tmp")}
     done = subprocess.run([sys.executable, "-c", code, *files], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    values = [eval(line) for line in done.stdout.splitlines()]
-    assert [next(iter(value.values())) for value in values] == pytest.approx([100, 100, 0.9921875, 1, 1, 1])
+    written, *values = map(json.loads, done.stdout.splitlines())
+    assert [path for path in written if not path.endswith("/.cache")] == []
+    assert values == pytest.approx([100, 100, 0.9921875, 1, 1, 1])
