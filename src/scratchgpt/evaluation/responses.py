@@ -4,13 +4,14 @@ An answer ends at the first special token, whichever it is; only the one that th
 counts as a proper end. So no answer can hold a role token or end-of-text, and the prompt, which is cut off by its
 length in tokens and never looked for in the text, cannot be in it either.
 
-ROUGE-L (Lin 2004) is the F-measure of the longest common subsequence of words, case and punctuation ignored, as
-`rouge-score` computes it without stemming. It rewards the reference's words in their order, not truth.
+ROUGE-L (Lin 2004; see rouge.py) is the F-measure of the longest common subsequence of words, stemmed, case and
+punctuation ignored. It rewards the reference's words in their order, not truth.
 """
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from ..data.chat import Message, render_chats, stop_token_id
 from ..inference.answer_settings import answer_settings
+from .journal import Journal
+from .rouge import NAMES, rouge_f1
 from .statistics import wilson_interval
 
 
@@ -68,7 +71,6 @@ def last_questions(conversations: Sequence[Sequence[Message]]) -> list[Question]
     ]
 
 
-@torch.no_grad()
 def generate_responses(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
@@ -77,6 +79,7 @@ def generate_responses(
     batch_size: int = 16,
     do_sample: bool = False,
     seed: int = 0,
+    journal: Journal | None = None,
     **sampling: Any,
 ) -> list[Response]:
     """An answer to each conversation.
@@ -87,6 +90,7 @@ def generate_responses(
         max_new_tokens: at most; less where the context ends earlier.
         do_sample: draw from the distribution instead of taking the likeliest token; `sampling` then holds
             temperature, top_k and the like, as for `generate`.
+        journal: where each batch is written when it is done; a batch that is there is not generated again.
 
     Raises:
         ValueError: for a prompt that fills the whole context, and as `render_chats` and `stop_token_id`.
@@ -101,32 +105,60 @@ def generate_responses(
                 "shorten the conversation"
             )
     settings = answer_settings(tokenizer, model.config.vocab_size)
+    responses: dict[int, Response] = {}
+    keys: list[str] = []
+    if journal is not None:
+        how = {"max_new_tokens": max_new_tokens, "do_sample": do_sample, "seed": seed, **settings, **sampling}
+        keys = [journal.key([how, number, prompt]) for number, prompt in enumerate(prompts)]
+        responses = {i: Response(**journal.answers[key]) for i, key in enumerate(keys) if key in journal.answers}
+    settings |= {"do_sample": do_sample, **sampling}
+    for batch in generated_ids(model, prompts, max_new_tokens, batch_size, settings, seed, done=set(responses)):
+        for i, new_ids in batch.items():
+            end = next((place for place, token in enumerate(new_ids) if token in settings["eos_token_id"]), None)
+            answer = new_ids[:end]
+            responses[i] = Response(str(tokenizer.decode(answer)), answer, end is not None and new_ids[end] == stop)
+        if journal is not None:
+            journal.add((keys[i], asdict(responses[i])) for i in batch)
+    return [responses[i] for i in range(len(prompts))]
+
+
+@torch.no_grad()
+def generated_ids(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    batch_size: int,
+    settings: Mapping[str, Any],
+    seed: int = 0,
+    done: AbstractSet[int] = frozenset(),
+) -> Iterator[dict[int, list[int]]]:
+    """What a model says after each prompt, batch by batch: the number of the prompt → the new ids, padded.
+
+    Args:
+        prompts: ids, each shorter than the context. Those of similar length share a batch.
+        settings: of `GenerationConfig`, `pad_token_id` among them.
+        seed: of the first batch; each has its own, so that a batch does not depend on those before.
+        done: numbers of prompts that need no answer; a batch of these only is left out.
+    """
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
-    torch.manual_seed(seed)
-    responses: dict[int, Response] = {}
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for start in range(0, len(order), batch_size):
         numbers = order[start : start + batch_size]
+        if done.issuperset(numbers):
+            continue
+        torch.manual_seed(seed + start)
         width = max(len(prompts[i]) for i in numbers)
         ids = torch.full((len(numbers), width), settings["pad_token_id"], dtype=torch.long)
         mask = torch.zeros_like(ids)
         for row, i in enumerate(numbers):
             ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
             mask[row, width - len(prompts[i]) :] = 1
-        generation = GenerationConfig(
-            max_new_tokens=min(max_new_tokens, context - width),
-            do_sample=do_sample,
-            **settings,
-            **sampling,
-        )
+        new = min(max_new_tokens, model.config.max_position_embeddings - width)
+        generation = GenerationConfig(max_new_tokens=new, **settings)
         output = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=generation)
-        for i, new_ids in zip(numbers, output[:, width:].tolist(), strict=True):
-            end = next((place for place, token in enumerate(new_ids) if token in settings["eos_token_id"]), None)
-            answer = new_ids[:end]
-            responses[i] = Response(str(tokenizer.decode(answer)), answer, end is not None and new_ids[end] == stop)
+        yield dict(zip(numbers, output[:, width:].tolist(), strict=True))
     model.train(was_training)
-    return [responses[i] for i in range(len(prompts))]
 
 
 def score_responses(responses: Sequence[Response], references: Sequence[str]) -> ResponseScores:
@@ -134,18 +166,12 @@ def score_responses(responses: Sequence[Response], references: Sequence[str]) ->
     Raises:
         ValueError: where there are none, or not one reference for each.
     """
-    from rouge_score.rouge_scorer import RougeScorer
-
     if not responses or len(responses) != len(references):
         raise ValueError(f"{len(responses)} responses and {len(references)} references: give one for each")
-    scorer = RougeScorer(["rougeL"], use_stemmer=False)
-    scores = [
-        scorer.score(reference, response.text)["rougeL"].fmeasure
-        for response, reference in zip(responses, references, strict=True)
-    ]
+    scores = rouge_f1([response.text for response in responses], references)[:, NAMES.index("rougeL")]
     count, stopped = len(responses), sum(response.stopped for response in responses)
     return ResponseScores(
-        rouge_l=sum(scores) / count,
+        rouge_l=float(scores.mean()),
         exact_stop_rate=stopped / count,
         exact_stop_interval=wilson_interval(stopped, count),
         mean_tokens=sum(len(response.token_ids) for response in responses) / count,
