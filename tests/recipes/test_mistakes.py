@@ -44,6 +44,7 @@ ENOUGH = {
     "merge_adapter": "--adapter adapter --output_dir out",
     "export_model": "--model_name_or_path base --output_dir out --to qwen3",
     "import_gpt2": "--model_name_or_path gpt2 --tokenizer none --output_dir out",
+    "evaluate": "--answers answers.jsonl --output_dir out",
     "results_page": "--run_dir run --data text.jsonl --output out.md",
     "text_files": "--source text.jsonl --output_dir out --min_characters 1 --near_duplicate_threshold 1",
     "alpaca": "--source alpaca.json --output_dir out",
@@ -197,6 +198,14 @@ MISTAKES = [
     ("import_gpt2", "--model_name_or_path text.txt", "text.txt"),
     ("import_gpt2", "--model_name_or_path empty_folder", "empty_folder"),
     ("import_gpt2", "--tokenizer nowhere/tokenizer", "nowhere/tokenizer"),
+    ("evaluate", "!--output_dir out", "give --answers"),
+    ("evaluate", "--model base", "one of the two"),
+    ("evaluate", "!--model base --output_dir out", "--model needs --data"),
+    ("evaluate", "--answers nowhere.json", "nowhere.json is no file"),
+    ("evaluate", "--answers chats.jsonl", "has no column 'model_response' for the answer"),
+    ("evaluate", "--answer_column said", "has no column 'said'"),
+    ("evaluate", "--output_dir full", "full is not empty"),
+    ("evaluate", "!--model classifier --data chats.jsonl --split train --output_dir out", "ScratchGPTForCausalLM"),
     ("results_page", "--run_dir nowhere", "nowhere"),
     ("results_page", "--run_dir folder", "folder"),
     # Data builders.
@@ -243,6 +252,7 @@ def make_models() -> None:
     save_model(ScratchGPTForCausalLM(config), tokenizer, "other_base")
     save_model(ScratchGPTForSequenceClassification(config), tokenizer, "classifier")
     save_model(add_adapter(load_base("base"), AdapterArguments()), tokenizer, "adapter")
+    Path("answers.jsonl").write_text('{"output": "yes", "model_response": "yes"}\n')
     GPT2LMHeadModel(
         GPT2Config(vocab_size=300, n_positions=64, n_embd=32, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
     ).save_pretrained("gpt2")

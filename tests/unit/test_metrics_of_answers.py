@@ -28,7 +28,8 @@ from scratchgpt.evaluation.metrics.token_f1 import TokenF1
 Texts = tuple[list[str], list[str]]
 
 AWKWARD: Texts = (
-    ["The cat sat on the mat.", "", "  ", "running RUNNERS run", "café “naïve” — 42 m²", "a", "the the the the", "x\ny"],
+    ["The cat sat on the mat.", "", "  ", "running RUNNERS run", "café “naïve” — 42 m²", "a", "the the the the",
+     "x\ny"],
     ["The cat is on the mat!", "yes", "no", "he runs; a runner ran", "Café 'naive' - 42 m2", "a", "the cat", "x y z"],
 )  # fmt: skip
 
