@@ -27,13 +27,7 @@ from typing import Any, Literal
 from accelerate.utils import set_seed
 from transformers import AutoTokenizer
 
-from scratchgpt.adapters import (
-    AdapterArguments,
-    add_adapter,
-    describe_parameters,
-    load_adapter,
-    load_base,
-)
+from scratchgpt.adapters import AdapterArguments, add_adapter, describe_parameters, load_adapter, load_base
 from scratchgpt.arguments import option, parse_arguments, required, run_recipe
 from scratchgpt.data.chat import Message, render_chats, stop_token_id
 from scratchgpt.data.chat_rows import ChatRows
@@ -50,12 +44,9 @@ from scratchgpt.training.tasks.instruction import InstructionTuning
 @dataclass
 class InstructArguments(AdapterArguments, LanguageModelArguments):
     HELP_GROUPS = {
-        "model_name_or_path": "Model",
-        "data": "Data",
-        "train_role_tokens": "Tuning",
-        "context_length": "Data",
+        "model_name_or_path": "Model", "data": "Data", "train_role_tokens": "Tuning", "context_length": "Data",
         "num_responses": "Evaluation",
-    }
+    }  # fmt: skip
 
     model_name_or_path: str = required("The base: directory or Hub name of a causal language model.")
     data: str = required("Conversations: Hub name, folder or file.")
