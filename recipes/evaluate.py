@@ -29,7 +29,7 @@ from scratchgpt.training.run_identity import hash_weights
 
 @dataclass
 class EvaluateArguments(RecipeArguments):
-    HELP_GROUPS = {"answers": "Answers", "model": "Model", "bertscore_model": "BERTScore"}
+    HELP_GROUPS = {"output_dir": "Output", "answers": "Answers", "model": "Model", "bertscore_model": "Evaluation"}
 
     output_dir: str = required("Where the results go.")
 

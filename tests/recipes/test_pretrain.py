@@ -155,7 +155,7 @@ def test_a_text_too_short_for_a_row_is_refused(workplace: Path, tmp_path: Path) 
     """It was padded, trained on and reported, with exit code 0."""
     (tmp_path / "short.txt").write_text("To be, or not to be.")
     with pytest.raises(ValueError, match=r"short\.txt has \d+ tokens .* too few for one row of 32: give more text"):
-        run_here(workplace, "short", data=tmp_path / "short.txt")
+        run_here(workplace, "too_short", data=tmp_path / "short.txt")
 
 
 def test_a_mistake_is_one_line(workplace: Path) -> None:

@@ -35,13 +35,14 @@ class HeldOut:
     """Which documents validate: whole ones, or the end of one."""
 
     documents: frozenset[str]
-    cut_document: str | None = None
+    cut_documents: frozenset[str] = frozenset()
+    """One, or several that are equal."""
     cut_at: int = 0
-    """Characters of `cut_document` that are trained on."""
+    """Characters of a cut document that are trained on."""
 
     def describe(self, num_documents: int) -> str:
-        if self.cut_document is not None:
-            return "the end of the text" if num_documents == 1 else f"the end of {self.cut_document}"
+        if self.cut_documents:
+            return "the end of the text" if num_documents == 1 else f"the end of {min(self.cut_documents)}"
         return f"{len(self.documents):,} of {num_documents:,} documents, drawn by their content"
 
 
@@ -52,28 +53,28 @@ def choose_held_out(sizes: Mapping[str, int], digests: Mapping[str, str]) -> Hel
         digests: a hash of the content of each.
 
     Raises:
-        ValueError: for less than two characters of text, which cannot be divided.
+        ValueError: for a text that cannot be divided.
     """
-    total = sum(sizes.values())
-    if total < 2:
-        raise ValueError("there is too little text to hold some of it out for validation: give more, or --eval_data")
-    wanted = min(SHARE * total, MOST)
+    wanted = min(SHARE * sum(sizes.values()), MOST)
     by_digest: dict[str, list[str]] = {}
     for name, digest in digests.items():
-        by_digest.setdefault(digest, []).append(name)
+        if sizes[name]:
+            by_digest.setdefault(digest, []).append(name)
     chosen, held = set[str](), 0
     for digest in sorted(by_digest, key=lambda digest: (draw(digest), digest)):
         size = sum(sizes[name] for name in by_digest[digest])
-        if size and held < wanted and held + size <= 2 * wanted:
+        if held < wanted and held + size <= 2 * wanted:
             chosen.update(by_digest[digest])
             held += size
-    if held >= wanted / 2:
+    if chosen and held >= wanted / 2:
         return HeldOut(frozenset(chosen))
-    last = [name for name, size in sizes.items() if size > 1]
-    name = last[-1] if last else list(sizes)[-1]
-    if sizes[name] < 2:
-        return HeldOut(frozenset({name}))
-    return HeldOut(frozenset(), name, sizes[name] - max(1, round(min(wanted, sizes[name] / 2))))
+    for name in reversed(sizes):
+        if sizes[name] > 1:
+            at = sizes[name] - max(1, round(min(wanted, sizes[name] / 2)))
+            return HeldOut(frozenset(), frozenset(by_digest[digests[name]]), at)
+    if len(by_digest) < 2:
+        raise ValueError("there is too little text to hold some of it out for validation: give more, or --eval_data")
+    return HeldOut(frozenset(by_digest.popitem()[1]))
 
 
 def split_texts(source: str, split: str, column: str, held_out: HeldOut, validation: bool) -> Iterator[dict[str, str]]:
@@ -82,7 +83,7 @@ def split_texts(source: str, split: str, column: str, held_out: HeldOut, validat
     current = None
     for name, text in read_documents(source, split, column):
         begin, current = (begin if name == current else 0), name
-        if name != held_out.cut_document:
+        if name not in held_out.cut_documents:
             part = text if (name in held_out.documents) == validation else ""
         else:
             at = _border(text, held_out.cut_at - begin)
