@@ -12,6 +12,7 @@ valid is not computed again, and a killed run goes on with the answers it has.
 Needs the extra [eval]: pip install -e '.[eval]'
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -61,6 +62,9 @@ class EvaluateArguments(RecipeArguments):
 
 
 def main(argv: list[str] | None = None) -> None:
+    # A script's folder comes first on the path, where `import evaluate` would find this file instead of the library.
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [folder for folder in sys.path if not folder or Path(folder).resolve() != here]
     arguments = parse_arguments(EvaluateArguments, argv)
     directory = Path(arguments.output_dir)
     check_device(arguments.device)
