@@ -1,10 +1,12 @@
 """Bases and adapters of other architectures: a GPT-2 is imported on the way, a Qwen3 or Llama is tuned as it is."""
 
+import inspect
 import json
 from pathlib import Path
 
 import pytest
 import torch
+import transformers.integrations.peft
 from fastapi.testclient import TestClient
 from peft import AutoPeftModelForCausalLM
 from transformers import (
@@ -31,6 +33,9 @@ from scratchgpt.tokenizers import BPETokenizer, to_transformers
 from scratchgpt.training.arguments import LanguageModelArguments
 from scratchgpt.training.bases import check_packing
 from scratchgpt.training.tasks.instruction import InstructionTuning
+
+LOADS_TRAINED_ROWS = "adapter_state_dict_load_map" in inspect.getsource(transformers.integrations.peft)
+"""Older releases of transformers leave out what an adapter adds to rows of the embedding; peft itself does not."""
 
 TEXTS = ["The quick brown fox.", "To be, or not to be, that is the question.", "What is two and two? It is four."]
 CHATML = (
@@ -97,7 +102,8 @@ def test_a_tuned_model_loads_everywhere_and_stops(
     question = [{"role": "user", "content": "What is a?"}]
     inputs = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     stop = stop_token_id(tokenizer)
-    kinds = [AutoModelForCausalLM] + ([AutoPeftModelForCausalLM] if tuning == "lora" else [])
+    by_transformers = tuning == "full" or base == "qwen3" or LOADS_TRAINED_ROWS
+    kinds = [AutoModelForCausalLM] * by_transformers + [AutoPeftModelForCausalLM] * (tuning == "lora")
     answers = set()
     with caplog.at_level("WARNING", logger="transformers"):
         models = [kind.from_pretrained(final) for kind in kinds]
@@ -107,8 +113,9 @@ def test_a_tuned_model_loads_everywhere_and_stops(
         new_ids = model.generate(**inputs, max_new_tokens=20, do_sample=False)[0, inputs["input_ids"].shape[1] :]
         assert new_ids[-1] == stop
         answers.add(tokenizer.decode(new_ids, skip_special_tokens=True))
-    piped = pipeline("text-generation", str(final))(question, max_new_tokens=20, do_sample=False)
-    answers.add(piped[0]["generated_text"][-1]["content"])
+    if by_transformers:
+        piped = pipeline("text-generation", str(final))(question, max_new_tokens=20, do_sample=False)
+        answers.add(piped[0]["generated_text"][-1]["content"])
     answers.add(ChatSession(models[-1], tokenizer, sampling=Sampling(temperature=0)).ask("What is a?").text)
     assert len(answers) == 1
     assert answers.pop().startswith("It is ")

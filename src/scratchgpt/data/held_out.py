@@ -68,7 +68,7 @@ def choose_held_out(sizes: Mapping[str, int], digests: Mapping[str, str]) -> Hel
             held += size
     if chosen and held >= wanted / 2:
         return HeldOut(frozenset(chosen))
-    for name in reversed(sizes):
+    for name in reversed(list(sizes)):
         if sizes[name] > 1:
             at = sizes[name] - max(1, round(min(wanted, sizes[name] / 2)))
             return HeldOut(frozenset(), frozenset(by_digest[digests[name]]), at)

@@ -11,7 +11,6 @@ punctuation ignored. It rewards the reference's words in their order, not truth.
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +129,7 @@ def generated_ids(
     batch_size: int,
     settings: Mapping[str, Any],
     seed: int = 0,
-    done: AbstractSet[int] = frozenset(),
+    done: set[int] | frozenset[int] = frozenset(),
 ) -> Iterator[dict[int, list[int]]]:
     """What a model says after each prompt, batch by batch: the number of the prompt → the new ids, padded.
 

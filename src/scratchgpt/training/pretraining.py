@@ -172,8 +172,9 @@ class Prepared:
         model = ScratchGPTForCausalLM(self.config)
         if END_OF_TURN in self.tokenizer.get_vocab():
             # Under a chat adapter AutoModel stops where the base does. The base itself never gives this token.
-            end: Any = self.tokenizer.convert_tokens_to_ids(END_OF_TURN)
-            model.generation_config.eos_token_id = sorted({self.config.eos_token_id, end})
+            ids: Any = self.tokenizer  # annotated as if there could be several
+            ends = {ids.eos_token_id, ids.convert_tokens_to_ids(END_OF_TURN)}
+            model.generation_config.eos_token_id = sorted(ends)
         return model
 
 

@@ -35,11 +35,11 @@ class BertScore(MeanMetric):
         if not model:
             raise ValueError("BERTScore needs an encoder: give --bertscore_model, a directory or a Hub name")
         try:
-            layers = AutoConfig.from_pretrained(model).num_hidden_layers
+            layers = int(AutoConfig.from_pretrained(model).num_hidden_layers)
         except (OSError, ValueError, AttributeError) as error:
             raise ValueError(f"--bertscore_model {model} is no encoder that can be read: {error}") from error
         self.model, self.baseline = model, baseline
-        self.layer = model2layers.get(model, layers) if layer is None else layer
+        self.layer: int = model2layers.get(model, layers) if layer is None else layer
         if not 0 < self.layer <= layers:
             raise ValueError(f"--bertscore_layer {self.layer}: {model} has the layers 1 to {layers}")
         if baseline is not None and not Path(baseline).is_file():
@@ -62,7 +62,8 @@ class BertScore(MeanMetric):
         longest = scorer._model.config.max_position_embeddings
         # Tokenizers without a limit of their own have 10^30 here, which overflows.
         scorer._tokenizer.model_max_length = min(scorer._tokenizer.model_max_length, longest)
-        precision, recall, f_measure = scorer.score([predictions[i] for i in spoken], [references[i] for i in spoken])
+        found: Any = scorer.score([predictions[i] for i in spoken], [references[i] for i in spoken])
+        precision, recall, f_measure = found
         rows[spoken] = np.stack([f_measure.numpy(), precision.numpy(), recall.numpy()], axis=1)
         return rows
 

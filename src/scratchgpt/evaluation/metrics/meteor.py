@@ -35,7 +35,8 @@ class Meteor(MeanMetric):
     names = ("meteor",)
 
     def statistics(self, predictions: Sequence[str], references: Sequence[str]) -> np.ndarray:
-        tokens, synonyms = NLTKWordTokenizer().tokenize, installed_wordnet() or NoWordNet()
+        tokens = NLTKWordTokenizer().tokenize
+        synonyms: Any = installed_wordnet() or NoWordNet()
         return np.array([
             [single_meteor_score(tokens(reference), tokens(prediction), wordnet=synonyms)]
             for prediction, reference in zip(predictions, references, strict=True)
