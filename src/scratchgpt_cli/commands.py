@@ -12,6 +12,7 @@ and answers to its name here. Nothing heavy is imported before it is needed.
 import argparse
 import ast
 import difflib
+import os
 import re
 import shutil
 import sys
@@ -265,6 +266,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             TOOLS[name](rest)
         else:
             run_recipe(find(command_name(name), [*recipes, *TOOLS], "command"), rest)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `scratchgpt configs | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError) as error:
         if sys.flags.dev_mode:
             raise

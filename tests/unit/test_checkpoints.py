@@ -340,3 +340,40 @@ def test_killed_writers_leave_a_valid_checkpoint(tmp_path):
     with OutputDirectoryLock(tmp_path):
         assert not list(tmp_path.glob(".checkpoint-*"))
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_a_kill_while_a_checkpoint_is_replaced_loses_nothing(tmp_path: Path, place: int) -> None:
+    """Between the two renames neither stands in its place, and the next start deleted both."""
+    save(tmp_path, 4)
+    real, count = os.rename, 0
+
+    def counted(*arguments, **options) -> None:
+        nonlocal count
+        count += 1
+        if count == place:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(*arguments, **options)
+
+    def replace() -> None:
+        os.rename = counted  # of the child alone
+        save(tmp_path, 4)
+
+    os.waitpid(fork(replace), 0)
+    with OutputDirectoryLock(tmp_path):
+        pass
+    assert newest_valid_checkpoint(tmp_path) == (tmp_path / "checkpoint-4", [])
+
+
+def test_a_lock_that_cannot_be_written_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk; the same process may try again."""
+
+    def full(*arguments, **options) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="No space left"):
+            OutputDirectoryLock(tmp_path).__enter__()
+    with OutputDirectoryLock(tmp_path):
+        pass

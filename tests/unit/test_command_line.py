@@ -155,6 +155,13 @@ def test_names() -> None:
     ]  # fmt: skip
 
 
+def test_a_reader_that_has_enough_is_no_mistake() -> None:
+    command = f"{sys.executable} -m scratchgpt_cli configs | head -n 1"
+    for _ in range(5):  # it depends on who is faster
+        done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+        assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 1)
+
+
 def test_completion_in_bash(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     main(["completion"])
     script = tmp_path / "completion"

@@ -162,11 +162,23 @@ class OutputDirectoryLock:
                     f"Another run is writing to {self.directory} (process {holder}): wait for it, stop it, or give "
                     "another output_dir"
                 )
-            clear_leftovers(self.directory)
-            for leftover in (*self.directory.glob(f"{STAGING_PREFIX}*"), *self.directory.glob(f".*{NEW}.*")):
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        file.write_text(f"{os.getpid()}\n", encoding="utf-8")
+        try:
+            if self._lock is not None:
+                self._clear()
+            file.write_text(f"{os.getpid()}\n", encoding="utf-8")
+        except BaseException:  # a full disk: this process may try again
+            self.__exit__()
+            raise
         return self
+
+    def _clear(self) -> None:
+        clear_leftovers(self.directory)
+        for aside in self.directory.glob(f"{STAGING_PREFIX}*.old"):  # a kill between the renames that replace one
+            place = self.directory / aside.name[1:].removesuffix(".old")
+            if looks_whole(aside) and not place.exists():
+                aside.rename(place)
+        for leftover in (*self.directory.glob(f"{STAGING_PREFIX}*"), *self.directory.glob(f".*{NEW}.*")):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
     def _take(self, file: Path) -> int | None:
         try:
