@@ -29,7 +29,7 @@ from transformers import AutoTokenizer
 
 from scratchgpt.adapters import AdapterArguments, add_adapter, describe_parameters, load_adapter, load_base
 from scratchgpt.arguments import option, parse_arguments, required, run_recipe
-from scratchgpt.data.chat import Message, render_chats, stop_token_id
+from scratchgpt.data.chat import Message, end_token_ids, render_chats
 from scratchgpt.data.chat_rows import ChatRows
 from scratchgpt.data.chat_sources import describe, read_chats
 from scratchgpt.evaluation.response_comparison import compare_responses
@@ -101,8 +101,7 @@ def main(argv: list[str] | None = None) -> None:
     base, tokenizer = chat_base(start, arguments.chat_template, arguments.output_dir, seed, accelerator)
     ids_of: Any = tokenizer  # annotated for all that it can return
     model = load_base(base, four_bit=four_bit)
-    # For pipelines and servers.
-    model.generation_config.eos_token_id = sorted({stop_token_id(tokenizer), ids_of.eos_token_id})
+    model.generation_config.eos_token_id = end_token_ids(tokenizer)
 
     def rows(conversations: Sequence[Sequence[Message]], train_on_prompt: bool = False) -> ChatRows:
         chats = render_chats(conversations, tokenizer)

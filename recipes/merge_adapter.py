@@ -14,7 +14,7 @@ from typing import Any
 
 from scratchgpt.adapters import load_adapter, merge_adapter
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe
-from scratchgpt.data.chat import stop_token_id
+from scratchgpt.data.chat import end_token_ids
 from scratchgpt.hub.model_directory import save_model
 from scratchgpt.hub.staging import check_output
 
@@ -32,10 +32,8 @@ def main(argv: list[str] | None = None) -> None:
     check_output(arguments.output_dir, arguments.overwrite, marker="config.json")
     adapted, tokenizer = load_adapter(arguments.adapter, arguments.base)
     model: Any = merge_adapter(adapted)
-    ids: Any = tokenizer  # annotated as if ids could be text
     if model.can_generate() and tokenizer.chat_template is not None:
-        # So that pipelines and servers end an answer where it ends.
-        model.generation_config.eos_token_id = sorted({stop_token_id(tokenizer), ids.eos_token_id})
+        model.generation_config.eos_token_id = end_token_ids(tokenizer)
     save_model(model, tokenizer, arguments.output_dir, arguments.overwrite)
     print(f"{arguments.adapter} merged into {arguments.output_dir}, a {type(model).__name__}")
 

@@ -35,7 +35,15 @@ from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
 from scratchgpt.training.metrics import peak_memory_mb
 from scratchgpt.training.plan import in_words
-from scratchgpt.training.pretraining import SIZE, PretrainArguments, planned, prepare, say_end, with_texts
+from scratchgpt.training.pretraining import (
+    SIZE,
+    PretrainArguments,
+    planned,
+    prepare,
+    say_end,
+    say_plan,
+    with_texts,
+)  # fmt: skip
 from scratchgpt.training.step import schedule
 
 
@@ -71,6 +79,8 @@ def main(argv: list[str] | None = None) -> None:
         if not sized:
             arguments, predicted = planned(arguments, given, tokenizer, accelerator)
         prepared = prepare(arguments, tokenizer)
+    if predicted:
+        say_plan(arguments, prepared, predicted, accelerator.print)
     model, started = prepared.model(arguments), time.perf_counter()
     if not train(prepared.task, model, tokenizer, arguments, accelerator, prepared.fingerprint):
         sys.exit(EXIT_INTERRUPTED)

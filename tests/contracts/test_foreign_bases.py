@@ -191,7 +191,7 @@ def test_packed_conversations_have_the_loss_they_have_alone(workplace: Path, kin
 
 
 def test_a_model_that_reads_across_conversations_is_refused(workplace: Path) -> None:
-    """GPT-2's positions are embeddings: without a mask its attention crosses the border."""
+    """It has the positions of one long conversation, and attention from one end of the row to the other."""
 
     class Crossing(LlamaForCausalLM):
         def forward(self, input_ids=None, position_ids=None, **kwargs):

@@ -126,6 +126,16 @@ def stop_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return learned[-1]
 
 
+def end_token_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Where pipelines and servers stop: an answer at the template's stop token, a text at the end of text.
+
+    Raises:
+        ValueError: as `stop_token_id`.
+    """
+    ids: Any = tokenizer  # annotated as if ids could be text
+    return sorted({stop_token_id(tokenizer), ids.eos_token_id})
+
+
 BREAK = "\ufdd1"
 """A code point that Unicode reserves for uses like this one: it never stands in a text that is exchanged."""
 
@@ -217,10 +227,11 @@ def _spans_by_prefix(
             add_generation_prompt=True,
             **tokenizer.special_tokens_map,
         )
-        said = text.find(conversation[number]["content"].strip(), len(prompt))
+        content = conversation[number]["content"].strip()
+        said = text.find(content, len(prompt))
         if not text.startswith(prompt) or said < 0:
             return []
-        end = _splitter(specials).search(text, said + len(conversation[number]["content"].strip()))
+        end = _splitter(specials).search(text, said + len(content))
         if end is None:
             return []
         spans.append((len(prompt), end.end()))

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from ..hub.staging import replaced_file
 
 FILE = "results.json"
-NOT_SUITES = ("model", "identities")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from ..data.chat import stop_token_id
+from ..data.chat import end_token_ids
 from ..hub.model_directory import check_tokenizer, load_model
 from ..modeling_scratchgpt import ScratchGPTForCausalLM
 from ..tokenization_scratchgpt import CHAT_TEMPLATE, END_OF_TURN, PAD, ROLES, ScratchGPTTokenizer
@@ -58,8 +58,7 @@ def build(checkpoint: GPT2Checkpoint, tokenizer: Any) -> ScratchGPTForCausalLM:
             if getattr(config, name) is None:
                 setattr(config, name, getattr(tokenizer, name))
         generation.bos_token_id = config.bos_token_id
-        # An answer ends at the stop token, a text at the end of text: pipelines stop at both.
-        generation.eos_token_id = sorted({stop_token_id(tokenizer), config.eos_token_id})
+        generation.eos_token_id = end_token_ids(tokenizer)
         generation.pad_token_id = config.pad_token_id
         check_tokenizer(model, tokenizer)
     return model

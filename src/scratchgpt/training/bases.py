@@ -14,7 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from ..adapters import AdapterArguments, check_targets, load_base
 from ..arguments import option
 from ..configuration_scratchgpt import ScratchGPTConfig
-from ..data.chat import PLAIN_TEMPLATE, stop_token_id
+from ..data.chat import PLAIN_TEMPLATE, end_token_ids, stop_token_id
 from ..data.corpus import tokenize_corpus
 from ..data.packing import PackedRows
 from ..data.pretraining_rows import check_length
@@ -159,7 +159,7 @@ def add_tokens(base: str, tokenizer: Any, missing: Sequence[str], directory: Pat
     if tokenizer.pad_token is None:
         tokenizer.pad_token = PAD
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.generation_config.eos_token_id = sorted({stop_token_id(tokenizer), tokenizer.eos_token_id})
+    model.generation_config.eos_token_id = end_token_ids(tokenizer)
     if new_ids := tokenizer.convert_tokens_to_ids(list(missing)):
         old_size = min(new_ids)
         if len(tokenizer) > model.config.vocab_size:

@@ -61,6 +61,8 @@ SIZES = (
 
 @dataclass(frozen=True)
 class Size:
+    """Shape of a model and of its batches."""
+
     hidden_size: int
     num_hidden_layers: int
     num_attention_heads: int
@@ -86,6 +88,8 @@ class Measured:
 
 @dataclass(frozen=True)
 class Schedule:
+    """How long to train, and how often to look."""
+
     max_steps: int
     warmup_steps: int
     decay_steps: int

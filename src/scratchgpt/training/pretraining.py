@@ -46,6 +46,8 @@ MINUTES = 10.0
 
 @dataclass
 class PretrainArguments(LanguageModelArguments):
+    """Text, tokenizer and shape of the model, beside how to train it."""
+
     HELP_GROUPS = {"data": "Data", "model_name_or_path": "Model"}
 
     data: str = required('Data set of schema {"text"}: Hub name, folder or file.')
@@ -179,6 +181,7 @@ class Prepared:
 
 
 def prepare(arguments: PretrainArguments, tokenizer: PreTrainedTokenizerBase) -> Prepared:
+    """Configuration, rows and task. Raises ValueError as `model_config`, `find_tokenizer` and `training_rows`."""
     assert arguments.tokenizer is not None
     file = find_tokenizer(arguments.tokenizer)
     config = model_config(arguments, tokenizer)
@@ -210,16 +213,17 @@ def planned(
             (arguments.eval_data or arguments.data, arguments.eval_split),
         )
     )
-    say = accelerator.print
-    planner = Planner(arguments, given, train_corpus, eval_corpus, len(tokenizer), measured, say)
-    chosen, predicted = planner.plan(arguments.minutes or MINUTES)
-    say_plan(chosen, prepare(chosen, tokenizer), train_corpus.num_tokens, predicted, say)
-    return chosen, predicted
+    planner = Planner(arguments, given, train_corpus, eval_corpus, len(tokenizer), measured, accelerator.print)
+    return planner.plan(arguments.minutes or MINUTES)
 
 
 def say_plan(
-    arguments: PretrainArguments, prepared: Prepared, num_tokens: int, predicted: dict[str, float], say: Callable
+    arguments: PretrainArguments, prepared: Prepared, predicted: dict[str, float], say: Callable[[str], object]
 ) -> None:
+    """What was planned: size, passes over the text, time and memory; and how to choose otherwise."""
+    rows_of_text = prepared.task.train_rows
+    assert isinstance(rows_of_text, SlidingWindows)  # a stream is never planned
+    num_tokens = rows_of_text.corpus.num_tokens
     with torch.device("meta"):
         num_parameters = count_parameters(ScratchGPTForCausalLM(prepared.config))
     rows = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
