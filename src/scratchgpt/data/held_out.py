@@ -8,14 +8,12 @@ last one is cut.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..hub.seals import SealError, seal, verify_seal
-from ..hub.staging import staged_directory
+from ..hub.intermediates import made_once
 from .corpus import describe_source
 from .files import is_saved_data_set
 from .splits import draw
@@ -26,8 +24,6 @@ SHARE = 0.1
 
 MOST = 1_000_000
 """Characters held out at most: more of them make the validation loss hardly more certain."""
-
-RECORD = "made_from.json"
 
 
 @dataclass(frozen=True)
@@ -160,29 +156,3 @@ def write_splits(source: str, split: str, column: str, directory: Path, say: Cal
         f"Held out for validation: {facts['held_out']} ({share:.0%}, {facts['characters']['validation']:,} "
         f"characters), never trained on. --eval_data names another text. Both parts: {directory}"
     )
-
-
-def made_once(directory: Path, inputs: Mapping[str, Any], make: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    """Makes `directory` with `make(new folder)`, unless it is there, was made from the same inputs and is undamaged.
-
-    Returns:
-        What `make` returned, now or then.
-
-    Raises:
-        ValueError: where something else is in the way.
-    """
-    record = directory / RECORD
-    inputs = json.loads(json.dumps(inputs))
-    try:
-        found = json.loads(record.read_text(encoding="utf-8"))
-        if found["inputs"] == inputs:
-            verify_seal(directory)
-            return found["facts"]
-    except (OSError, ValueError, KeyError, TypeError, SealError):
-        pass  # not there, or not what was written: it is made anew
-    with staged_directory(directory, overwrite=directory.exists() and record.is_file(), marker=RECORD) as folder:
-        facts = make(folder)
-        shutil.rmtree(folder / "cache", ignore_errors=True)
-        (folder / RECORD).write_text(json.dumps({"inputs": inputs, "facts": facts}, indent=2) + "\n", encoding="utf-8")
-        seal(folder)
-    return facts

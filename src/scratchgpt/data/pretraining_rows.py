@@ -8,10 +8,10 @@ from typing import Any
 
 from transformers.utils.hub import cached_file
 
+from ..hub.intermediates import made_once
 from ..hub.names import check_source
 from ..tokenizers import BPETokenizer, to_transformers
 from .corpus import Corpus, describe_source, tokenize_corpus
-from .held_out import made_once
 from .packing import Rows, SlidingWindows, StreamingRows
 from .text import read_texts
 

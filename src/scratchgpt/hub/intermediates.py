@@ -3,13 +3,15 @@
 Beside the directory of an intermediate, `<name>_made_from.json` records what it was made from and, once it is
 finished, the fingerprint of its weights. It is used again only if both are today's: a run that is started in the same
 place with another base, other data or other arguments gets a new one.
+
+What is not a model (data, a tokenizer) and is made in one go, `made_once` makes: its record is inside, under its seal.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,11 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer
 
 from .fingerprints import tokenizer_fingerprint, weights_fingerprint
+from .seals import SealError, seal, verify_seal
+from .staging import staged_directory
+
+RECORD = "made_from.json"
+"""Of what `made_once` makes, in its directory."""
 
 
 def base_inputs(base: str | os.PathLike[str]) -> dict[str, str]:
@@ -96,3 +103,29 @@ class Intermediate:
         self.record.parent.mkdir(parents=True, exist_ok=True)
         content = {"inputs": self.inputs, "weights": weights}
         self.record.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def made_once(directory: Path, inputs: Mapping[str, Any], make: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Makes `directory` with `make(new folder)`, unless it is there, was made from the same inputs and is undamaged.
+
+    Returns:
+        What `make` returned, now or then.
+
+    Raises:
+        ValueError: where something else is in the way.
+    """
+    record = directory / RECORD
+    inputs = json.loads(json.dumps(inputs))
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+        if found["inputs"] == inputs:
+            verify_seal(directory)
+            return found["facts"]
+    except (OSError, ValueError, KeyError, TypeError, SealError):
+        pass  # not there, or not what was written: it is made anew
+    with staged_directory(directory, overwrite=directory.exists() and record.is_file(), marker=RECORD) as folder:
+        facts = make(folder)
+        shutil.rmtree(folder / "cache", ignore_errors=True)
+        (folder / RECORD).write_text(json.dumps({"inputs": inputs, "facts": facts}, indent=2) + "\n", encoding="utf-8")
+        seal(folder)
+    return facts
