@@ -11,7 +11,7 @@ DEMO := runs/demo
 
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: help demo test test-newest test-oldest test-versions lint format bench clean
+.PHONY: help demo test test-newest test-oldest test-versions lint format bench bench-gpu clean
 
 help:
 	@echo "make demo     tokenizer, base model, classifier, chat model, from the documentation of Python: about ten minutes"
@@ -21,6 +21,7 @@ help:
 	@echo "make lint     ruff, pyright, transformers-mlinter"
 	@echo "make format   let ruff rewrite the files"
 	@echo "make bench    measure against the peers and rewrite the results in README.md"
+	@echo "make bench-gpu   on one NVIDIA GPU: the tests that are about it, then its speed and memory (NANOGPT=model.py)"
 	@echo "make clean    remove .venv and caches"
 
 # torch comes first and alone: its version is settled before anything else can ask for one with gigabytes of CUDA.
@@ -112,6 +113,11 @@ bench: .venv/bench.stamp
 	$(BIN)/python benchmarks/learning.py
 	$(BIN)/python benchmarks/classification.py
 	$(BIN)/python benchmarks/report.py
+
+# On one NVIDIA GPU, with the python that has its torch; below ten minutes.
+bench-gpu:
+	CUDA_VISIBLE_DEVICES=0 PYTHONPATH=src $(PYTHON) -m pytest -m gpu
+	PYTHONPATH=src $(PYTHON) benchmarks/gpu.py $(if $(NANOGPT),--nanogpt $(NANOGPT))
 
 clean:
 	rm -rf .venv .venv-* .pytest_cache .ruff_cache .hypothesis build dist

@@ -18,9 +18,11 @@ from torch import nn
 
 CHUNK_BYTES = 24 * 2**20  # logits of one chunk, in the type they are computed in; where the weight takes more, as much
 
+GPU_CHUNK_BYTES = 256 * 2**20  # the same on GPUs, whose products want more rows, and which have no cache to stay in
+
 ROWS_BYTES = 16 * 2**20  # on the CPU: logits in fp32 of the rows that are turned into gradients together
 
-WEIGHT_ROWS = 4096  # rows of the weight whose gradient is computed, then added, together
+WEIGHT_ROWS = 4096  # on the CPU: rows of the weight whose gradient is computed, then added, together
 
 
 def logits_to_gradient(logits_nV: torch.Tensor, targets_n: torch.Tensor, ignore_index: int) -> torch.Tensor:
@@ -44,6 +46,11 @@ def compiled_logits_to_gradient():
     return torch.compile(logits_to_gradient)
 
 
+def _power_of_two(number: int) -> int:
+    """The largest that is not above `number`; at least 1."""
+    return 1 << max(0, number.bit_length() - 1)
+
+
 # Named after this copy of the file: saved models bring theirs, perhaps of another version, into the same process.
 @torch.library.custom_op(re.sub(r"\W", "_", __name__) + "::linear_cross_entropy", mutates_args=())
 def loss_and_gradients(
@@ -61,13 +68,13 @@ def loss_and_gradients(
     the additions off to the end, keeping every chunk's V × D product until then.
     """
     vocab_size = weight_VD.shape[0]
-    chunk_bytes = max(CHUNK_BYTES, weight_VD.numel() * hidden_ND.itemsize)
+    on_cpu = hidden_ND.device.type == "cpu"
+    chunk_bytes = max(CHUNK_BYTES if on_cpu else GPU_CHUNK_BYTES, weight_VD.numel() * hidden_ND.itemsize)
     num_chunks = max(1, -(-len(hidden_ND) * vocab_size * hidden_ND.itemsize // chunk_bytes))
     chunk = max(1, -(-len(hidden_ND) // num_chunks))
-    rows = chunk
-    if hidden_ND.device.type == "cpu":  # a power of two, and chunks that are made of it: one shape to compile
-        rows = min(rows, 1 << max(0, (ROWS_BYTES // (4 * vocab_size)).bit_length() - 1))
-        chunk = -(-chunk // rows) * rows
+    # A power of two, and chunks that are made of it: one shape to compile.
+    rows = min(chunk, _power_of_two(ROWS_BYTES // (4 * vocab_size) if on_cpu else chunk))
+    chunk = -(-chunk // rows) * rows if on_cpu else rows
     to_gradient = compiled_logits_to_gradient() if compiled else logits_to_gradient
     loss = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
     grad_hidden_ND = torch.empty_like(hidden_ND if grad_hidden else hidden_ND[:0])
@@ -89,10 +96,9 @@ def loss_and_gradients(
             if grad_hidden:
                 torch.mm(logits_nV, weight_VD, out=grad_hidden_ND[start : start + chunk])
             if grad_weight:
-                # By parts: the whole product would be another V × D.
-                for total, grad in zip(
-                    grad_weight_VD.split(WEIGHT_ROWS), logits_nV.t().split(WEIGHT_ROWS), strict=True
-                ):
+                # By parts on the CPU: the whole product would be another V × D.
+                parts = WEIGHT_ROWS if on_cpu else vocab_size
+                for total, grad in zip(grad_weight_VD.split(parts), logits_nV.t().split(parts), strict=True):
                     product = grad @ hidden_nD
                     total.add_(product) if start else total.copy_(product)
     return loss, grad_hidden_ND, grad_weight_VD

@@ -11,6 +11,7 @@ with `torch.optim.AdamW(..., fused=True)`. docs/experiments.md has what each of 
 """
 
 import ctypes
+import os
 import platform
 import sys
 import warnings
@@ -74,6 +75,19 @@ def configure_process(device: torch.device | str = "cpu") -> ProcessSettings:
         f"attention: {attention} ({why_attention})",
     )
     return ProcessSettings(precision, keeps_memory, dtype, attention, reasons)
+
+
+def make_deterministic(device: torch.device | str) -> None:
+    """Has a GPU take kernels that give the same bits every time; a CPU does so by itself.
+
+    To be called before the first product, because cuBLAS reads its variable then. Embeddings' gradients, for example,
+    are otherwise added up in whatever order the threads come.
+    """
+    if torch.device(device).type == "cpu":
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore - only finds faults, and costs time
 
 
 def set_matmul_precision(device_type: str) -> tuple[str, str]:

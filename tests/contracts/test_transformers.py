@@ -157,7 +157,7 @@ def test_text_classification_pipeline(preset, make_config, tokenizer) -> None:
     torch.manual_seed(0)
     config = make_config(preset, num_labels=3, id2label={0: "no", 1: "yes", 2: "maybe"})
     classifier = pipeline(
-        "text-classification", model=ScratchGPTForSequenceClassification(config).eval(), tokenizer=tokenizer
+        "text-classification", model=ScratchGPTForSequenceClassification(config).eval(), tokenizer=tokenizer, device=-1
     )
     texts = ["To be, or not", "A journey of a thousand miles begins with a single step", "All<|endoftext|>"]
     batched = classifier(texts, batch_size=3, top_k=None)

@@ -15,6 +15,8 @@ from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratchgpt.hub.model_directory import save_model
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
+pytestmark = pytest.mark.gpu
+
 ROOT = Path(__file__).resolve().parents[2]
 SPAM, HAM = ["win a prize now", "call to claim cash", "free entry today"], ["see you soon", "are you home", "love you"]
 

@@ -18,6 +18,8 @@ from scratchgpt.hub.fingerprints import weights_fingerprint
 from scratchgpt.hub.model_directory import save_model
 from scratchgpt.tokenizers import BPETokenizer, to_rust, to_transformers
 
+pytestmark = pytest.mark.gpu
+
 NAMES = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
 CHATS = [
     [{"role": "user", "content": f"What comes after {a}?"}, {"role": "assistant", "content": f"It is {b}."}]

@@ -13,6 +13,8 @@ from recipes import pretrain
 from scratchgpt.training import pretraining, step
 from tests.runs import command, losses, make_workplace, metrics, options, results, run, run_here
 
+pytestmark = pytest.mark.gpu
+
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Path:

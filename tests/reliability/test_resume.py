@@ -18,8 +18,11 @@ from scratchgpt.training.checkpoints import OutputDirectoryLock, newest_valid_ch
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from tests.runs import command, make_workplace, metrics, run, run_here
 
+pytestmark = pytest.mark.gpu
+
 # All that has a state or a schedule; batches of 6 rows, which cross the borders of epochs.
 OPTIONS = {
+    "deterministic": True,  # which only a GPU needs to be told
     "hidden_dropout": 0.1,
     "attention_dropout": 0.1,
     "per_device_train_batch_size": 3,

@@ -322,6 +322,7 @@ def test_qlora(tokenizer, tmp_path: Path) -> None:
     ids = tokenizer(TEXT, return_tensors="pt")["input_ids"]
     base = load_base(base_dir, four_bit=True)
     full = load_base(base_dir)
+    ids = ids.to(base.device)  # bitsandbytes takes the GPU where there is one
     packed = [m for m in base.modules() if type(m).__name__ == "Linear4bit"]
     assert len(packed) == 2 * 7
     assert all(m.weight.quant_state.quant_type == "nf4" and m.weight.quant_state.nested for m in packed)

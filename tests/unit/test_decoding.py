@@ -21,6 +21,8 @@ from scratchgpt.inference.decoding import (
 )
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
+pytestmark = pytest.mark.gpu
+
 TEXTS = ["The quick brown fox jumps over the lazy dog.", "All that glitters is not gold."]
 GREEDY: dict[str, Any] = {"do_sample": False, "max_new_tokens": 12, "eos_token_id": None}
 
@@ -158,7 +160,7 @@ def test_models_saved_in_four_bits_are_loaded(saved: Path, tmp_path: Path) -> No
     rounded.save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(saved).save_pretrained(tmp_path)
     model, _ = load_for_decoding(tmp_path)
-    ids = torch.randint(1, 250, (1, 9))
+    ids = torch.randint(1, 250, (1, 9), device=model.device)  # bitsandbytes takes the GPU where there is one
     with torch.no_grad():
         torch.testing.assert_close(model(ids).logits, rounded(ids).logits, rtol=0.05, atol=0.05)
     with pytest.raises(ValueError, match="quantised already"):

@@ -12,6 +12,8 @@ from torch import nn
 from scratchgpt import loss_scratchgpt
 from scratchgpt.loss_scratchgpt import linear_cross_entropy
 
+pytestmark = pytest.mark.gpu
+
 
 def plain_loss(hidden, head, targets, num_items=None):
     total = F.cross_entropy(head(hidden).flatten(0, -2), targets.flatten(), ignore_index=-100, reduction="sum")

@@ -116,6 +116,8 @@ class Int8Linear(nn.Module):
         rows = input.reshape(-1, self.in_features)
         if rows.shape[0] <= KERNEL_ROWS and rows.device.type == "cpu":
             output = torch.ops.aten._weight_int8pack_mm(rows, self.weight, self.scale)
+        elif rows.shape[0] == 1 and torch.compiler.is_compiling():  # a single pass, as in OneRowLinear
+            output = ((self.weight.float() * rows.float()).sum(-1) * self.scale).to(rows.dtype)
         else:
             output = F.linear(rows, self.weight.to(rows.dtype)) * self.scale
         if self.bias is not None:
@@ -210,6 +212,9 @@ def compiled_decoding(model: PreTrainedModel, max_length: int) -> CompiledDecodi
     Args:
         max_length: tokens of prompt and answer together; each step looks at so many, used or not.
     """
-    compile_config: Any = CompileConfig(fullgraph=True, dynamic=False, mode="default")
+    # On a GPU the step is recorded once and replayed (CUDA graphs): launching its kernels one by one takes longer than
+    # they run.
+    mode = "default" if model.device.type == "cpu" else "reduce-overhead"
+    compile_config: Any = CompileConfig(fullgraph=True, dynamic=False, mode=mode)
     compile_config._compile_all_devices = True  # else only on GPUs
     return CompiledDecoding(StaticCache(model.config, max_cache_len=max_length), compile_config)

@@ -59,6 +59,9 @@ class TrainingArguments(RecipeArguments):
 
     mixed_precision: Literal["auto", "bf16", "no"] = option("auto", "auto: bf16 where the hardware multiplies it.")
     compile: bool = option(True, "Compile the training step with torch.compile.")
+    deterministic: bool = option(
+        False, "On a GPU: the same bits every time, so that a resumed run is exact, at half the speed. A CPU is exact."
+    )
     gradient_checkpointing: bool = option(False, "Recompute activations in the backward pass: less memory, slower.")
 
     logging_steps: int = option(10, "Steps between two lines of metrics.jsonl.", at_least=1)

@@ -9,6 +9,7 @@ from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlu
 from accelerate.tracking import get_available_trackers
 
 from ..hub.staging import check_writable
+from ..performance import make_deterministic
 from .arguments import TrainingArguments
 from .resuming import find_checkpoint
 from .terminal import survive_lost_output
@@ -49,6 +50,8 @@ def build_accelerator(arguments: TrainingArguments) -> Accelerator:
             raise ValueError("sharded training is FSDP2: launch with recipes/accelerate/fsdp2.yaml")
     if accelerator.mixed_precision != "no":
         raise ValueError("give --mixed_precision to the recipe, and leave that of accelerate at no")
+    if arguments.deterministic:
+        make_deterministic(accelerator.device)
     if accelerator.is_main_process:  # what cannot end well is not begun
         check_writable(arguments.output_dir)
         if arguments.resume_from_checkpoint is None:

@@ -130,7 +130,10 @@ class RunState:
         if isinstance(self.rows, StreamingRows) and state["rows"] is not None:
             self.rows.load_state_dict(state["rows"])
         self.progress = Progress(**state["progress"])
-        return differences(state["identity"], self.identity)
+        different = differences(state["identity"], self.identity)
+        if self.accelerator.device.type != "cpu" and not self.identity["deterministic"]:
+            different.append("a GPU computes other last bits every time (--deterministic true prevents it)")
+        return different
 
     def restore_weights(self, checkpoint: Path) -> dict[str, Any]:
         """Puts back the weights and their average, and nothing else; every process must call this.
