@@ -154,7 +154,8 @@ def build(candidate: str, sizes: Sizes, rows: int, length: int, nanogpt: str) ->
         settings = configure_process(DEVICE)
         if candidate.endswith("deterministic"):
             make_deterministic(DEVICE)
-        model: Any = ScratchGPTForCausalLM(config(sizes, candidate.split()[1].strip(","), length)).to(DEVICE)
+        model: Any = ScratchGPTForCausalLM(config(sizes, candidate.split()[1].strip(","), length))
+        model.to(DEVICE)
         model.set_attn_implementation(settings.attention)
         compiled = torch.compile(model, fullgraph=True, dynamic=False)
         optimizer = build_optimizers(
@@ -371,7 +372,8 @@ def measure_memory(sizes: Sizes) -> Iterator[dict[str, Any]]:
     settings = configure_process(DEVICE)
     for length, vocab_size in cases:
         torch.manual_seed(SEED)
-        model: Any = ScratchGPTForCausalLM(config(sizes, "modern", length, vocab_size)).to(DEVICE)
+        model: Any = ScratchGPTForCausalLM(config(sizes, "modern", length, vocab_size))
+        model.to(DEVICE)
         model.set_attn_implementation(settings.attention)
         ids = torch.randint(0, vocab_size, (max(1, sizes.tokens // length), length), device=DEVICE)
 
@@ -418,7 +420,8 @@ def measure_decoding(sizes: Sizes, rounds: int) -> Iterator[dict[str, Any]]:
         return decode
 
     def ours(bits: int | None) -> Callable[[torch.Tensor], torch.Tensor]:
-        model: Any = ScratchGPTForCausalLM(config(sizes, "gpt2", 1024)).to(DEVICE, torch.bfloat16).eval()
+        model: Any = ScratchGPTForCausalLM(config(sizes, "gpt2", 1024)).eval()
+        model.to(DEVICE, torch.bfloat16)
         prepare_for_decoding(model, bits)
         how = compiled_decoding(model, length)
         return lambda ids: model.generate(ids, max_new_tokens=sizes.new, **how, **greedy)

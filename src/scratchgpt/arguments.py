@@ -84,13 +84,16 @@ def check(arguments: Any) -> None:
     """Checks the options of a dataclass one by one.
 
     Raises:
-        ValueError: for an option declared as `required` that is missing, and a number outside of its bounds.
+        ValueError: for an option declared as `required` that is missing, an empty text, and a number outside of its
+            bounds.
     """
     for field in fields(arguments):
         value: Any = vars(arguments)[field.name]
         bounds = field.metadata.get("bounds")
         if field.default == "" and not value:
             raise ValueError(f"--{field.name} is missing: {field.metadata['help']}")
+        if value == "":  # a path, mostly, which would be the folder one happens to be in
+            raise ValueError(f"--{field.name} is empty: give a value, or leave it out")
         if bounds is not None and value is not None and not bounds.allow(value):
             finite = "" if math.isfinite(value) else "finite, "
             raise ValueError(f"{field.name}={value}: it must be {finite}{bounds.in_words()}")

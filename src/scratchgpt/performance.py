@@ -145,6 +145,15 @@ def choose_autocast_dtype(device_type: str) -> tuple[torch.dtype | None, str]:
     return None, f"no bf16 instructions known of on this {device_type}"
 
 
+def cpu_name() -> str:
+    """What the processor calls itself; oneDNN chooses kernels by its instructions and the sizes of its caches."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").split("\n\n")[0].splitlines() if cpuinfo.exists() else []
+    said = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    found = [f"{name} {said[name]}" for name in ("cpu family", "model", "CPU part") if name in said]
+    return ", ".join([said.get("model name") or platform.processor() or platform.machine(), *found])
+
+
 def check_device(name: str) -> None:
     """Makes sure that `name` is a device of torch's.
 

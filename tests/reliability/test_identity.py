@@ -18,6 +18,7 @@ from scratchgpt.arguments import Bounds
 from scratchgpt.hub.fingerprints import BASE_FILE
 from scratchgpt.hub.seals import MANIFEST, seal
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
+from scratchgpt.training import processes
 from tests.recipes import test_finetune_classifier as classifier
 from tests.recipes import test_finetune_instruct as instruct
 from tests.runs import make_workplace, options
@@ -131,6 +132,90 @@ def test_changed_classification_is_named(
     found = classification.resume(capsys, **changed)
     assert found.startswith("not exact: ")
     assert said in found
+
+
+def test_another_processor_is_named(
+    pretraining: Trial, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Kernels for other instructions: in bf16 another result, which was "exact"."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    said = "kernel_variables.ONEDNN_MAX_CPU_ISA was not recorded, is now AVX2"
+    assert pretraining.resume(capsys) == f"not exact: {said}"
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    monkeypatch.setattr(processes, "cpu_name", lambda: "another")
+    assert re.fullmatch("not exact: device was .+, is now another", pretraining.resume(capsys))
+
+
+def test_a_broken_best_checkpoint_is_found_before_the_work(
+    pretraining: Trial, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """It was found after all of it."""
+    output = pretraining.workplace / "best"
+    settings = {**pretraining.settings, "eval_steps": 1, "save_steps": 1, "learning_rate": 1e-12, "max_steps": 5}
+    pretrain.main(options(pretraining.workplace, "best", **settings))
+    assert json.loads((output / "results.json").read_text())["best"]["step"] == 1  # nothing was learned after it
+    shutil.rmtree(output / "checkpoint-5")
+    shutil.rmtree(output / "checkpoint-1")
+    again = {**settings, "resume_from_checkpoint": "true"}
+    with pytest.raises(ValueError, match=r"best checkpoint so far is broken .* go on with --load_best_at_end false"):
+        pretrain.main(options(pretraining.workplace, "best", **again, load_best_at_end=True))
+    assert not (output / "checkpoint-5").exists()
+    pretrain.main(options(pretraining.workplace, "best", **again))
+
+
+CHANGES: dict[str, list[dict[str, Any]]] = {
+    "pretraining": [
+        {"logging_steps": 1}, {"save_steps": 3}, {"save_steps": 1, "save_total_limit": 1}, {"sample_prompts": "Who"},
+        {"sample_tokens": 3}, {"eval_on_start": True}, {"seed": 7}, {"max_steps": 6}, {"max_steps": 3},
+        {"per_device_train_batch_size": 2}, {"gradient_accumulation_steps": 2},
+        {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}, {"optimizer": "muon"},
+        {"learning_rate": 0.02}, {"muon_learning_rate": 0.1}, {"weight_decay": 0}, {"adam_beta1": 0.8},
+        {"adam_beta2": 0.9}, {"max_grad_norm": 0.1}, {"max_grad_norm": 0}, {"lr_schedule": "linear"},
+        {"lr_schedule": "wsd", "decay_steps": 2}, {"warmup_steps": 2}, {"decay_steps": 2}, {"min_lr_ratio": 0.5},
+        {"ema_decay": 0.9}, {"mixed_precision": "bf16"}, {"compile": True}, {"deterministic": True},
+        {"gradient_checkpointing": True}, {"eval_steps": 1}, {"early_stopping_patience": 1},
+        {"load_best_at_end": True}, {"on_nonfinite": "skip"}, {"on_loss_spike": "stop"}, {"eval_tokens": 64},
+        {"train_split": "test"}, {"eval_split": "test"}, {"column": "other"}, {"streaming": True},
+        {"mask_documents": True}, {"stride": 16}, {"preset": "gpt2"}, {"context_length": 16}, {"hidden_size": 64},
+        {"num_hidden_layers": 1}, {"num_attention_heads": 2}, {"num_key_value_heads": 2}, {"vocab_size": 1024},
+        {"hidden_dropout": 0.1}, {"attention_dropout": 0.1},
+    ],
+    "classification": [
+        {"r_drop": 0.5}, {"class_weights": "balanced"}, {"max_length": 12}, {"label_smoothing": 0.1},
+        {"validation_fraction": 0.3}, {"lr_schedule": "constant"}, {"num_train_epochs": 3}, {"seed": 3},
+        {"weight_decay": 0.01}, {"ema_decay": 0.5},
+    ],
+    "lora": [
+        {"lora_r": 2}, {"lora_alpha": 4}, {"lora_dropout": 0.1}, {"use_dora": True}, {"use_rslora": True},
+        {"lora_targets": "q_proj"}, {"learning_rate": 0.001}, {"num_responses": 1}, {"response_tokens": 2},
+        {"per_device_train_batch_size": 1},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("trial", CHANGES)
+def test_after_each_change_the_word_is_right(
+    trial: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where it says exact, the weights are the same; where they are not, it says what changed; or it refuses."""
+    resumed: Trial = request.getfixturevalue(trial)
+    counts = {"exact": 0, "not exact": 0, "refused": 0}
+    for changed in CHANGES[trial]:
+        try:
+            found = resumed.resume(capsys, **changed)
+        except ValueError:
+            counts["refused"] += 1
+            continue
+        counts[found.partition(":")[0]] += 1
+        if found == "exact":
+            assert resumed.is_same(), changed
+        else:
+            # What it names is what was changed, or follows from it: each is named as it is in the record.
+            assert re.fullmatch(r"not exact: \S+ was .*", found, re.DOTALL), (changed, found)
+    with capsys.disabled():
+        print(f"\n{trial}: {len(CHANGES[trial])} changes: {counts}")
 
 
 def test_another_tokenizer_of_the_base_is_named(classification: Trial, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ from scratchgpt.arguments import (
     write_arguments,
 )
 from scratchgpt.data.builder import BuilderArguments
+from scratchgpt.training.arguments import TrainingArguments
 
 
 @dataclass
@@ -119,7 +120,7 @@ TRICKY = st.sampled_from(["no", "off", "Yes", "[]", "null", "~", "12:30", "007",
         share=st.floats(0, 1, exclude_max=True),
         verbose=st.booleans(),
         colour=st.sampled_from(["red", "no"]),
-        note=st.none() | TEXT | TRICKY,
+        note=st.none() | TEXT.filter(bool) | TRICKY,
         words=st.lists(TEXT | TRICKY, max_size=4),
     )
 )
@@ -183,6 +184,12 @@ def main():
     raise {error}
 run_recipe(main)
 """
+
+
+def test_an_empty_text_is_a_mistake() -> None:
+    """`--output_dir ""` (a variable that was never set) meant the folder one happened to be in."""
+    with pytest.raises(ValueError, match=r"^--output_dir is empty: give a value, or leave it out$"):
+        parse_arguments(TrainingArguments, ["--output_dir", ""])
 
 
 @pytest.mark.parametrize(

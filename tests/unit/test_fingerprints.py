@@ -1,6 +1,7 @@
 """Fingerprints, of weights, tokenizers, corpora, labelled texts: by hand, and whatever is in them changes them."""
 
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,16 @@ def test_weights(tmp_path: Path) -> None:
     ]
     found = {written(tmp_path / str(i), TENSORS | change) for i, change in enumerate(changes, start=1)}
     assert len(found | {digest.hexdigest()}) == 1 + len(changes)
+
+
+def test_a_file_that_is_replaced_and_keeps_its_time_is_read_again(tmp_path: Path) -> None:
+    """The fingerprint was that of the first file: it was kept by name and time."""
+    first = written(tmp_path / "base", TENSORS)
+    file = tmp_path / "base" / "model.safetensors"
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    save_file(TENSORS | {"a": TENSORS["a"] + 1}, file)
+    os.utime(file, ns=times)
+    assert weights_fingerprint(tmp_path / "base") != first
 
 
 def test_tokenizers() -> None:

@@ -41,13 +41,19 @@ def weights_fingerprint(model: str | os.PathLike[str]) -> str:
         ValueError: where there are no safetensors.
     """
     files = _weight_files(os.fspath(model))
-    return _weights_fingerprint(tuple((file, os.stat(file).st_mtime_ns) for file in files))
+    return _weights_fingerprint(tuple(files), tuple(map(_state, files)))
+
+
+def _state(file: str) -> tuple[int, ...]:
+    """What changes whenever a file is written or replaced; the time of change cannot be set back, as mtime can."""
+    stat = os.stat(file)
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 @lru_cache(maxsize=16)
-def _weights_fingerprint(files: tuple[tuple[str, int], ...]) -> str:
+def _weights_fingerprint(files: tuple[str, ...], states: tuple[tuple[int, ...], ...]) -> str:
     digest, where = hashlib.sha256(), {}
-    for file, _ in files:
+    for file in files:
         with safe_open(file, framework="pt") as tensors:
             where |= dict.fromkeys(tensors.keys(), file)
     for name in sorted(where):

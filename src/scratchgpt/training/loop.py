@@ -47,7 +47,7 @@ from ..hub.model_directory import (
 from ..hub.staging import replaced_file
 from ..performance import configure_process
 from .arguments import TrainingArguments
-from .checkpoints import PREFIX, OutputDirectoryLock, verify_checkpoint
+from .checkpoints import PREFIX, CheckpointError, OutputDirectoryLock, verify_checkpoint
 from .guards import REMEDIES, FiniteGuard, NonFiniteError, SignalGuard, SpikeGuard
 from .metrics import (
     MetricsLogger,
@@ -60,7 +60,7 @@ from .metrics import (
 )
 from .optimizers import EMA, build_optimizers
 from .plan import Measured
-from .processes import anywhere, build_accelerator
+from .processes import anywhere, build_accelerator, environment_of
 from .resuming import RunState, find_checkpoint, model_writer
 from .run_identity import run_identity
 from .step import StepResult, TrainingStep, autocast_dtype, schedule
@@ -165,7 +165,8 @@ class _Run:
         self.num_parameters = count_parameters(model)
         config = cast(ScratchGPTConfig, model.config)
         self.flops_per_token = flops_per_token(config, self.num_parameters, row_length(task.train_rows))
-        environment = _environment(arguments, accelerator)
+        precision = str(autocast_dtype(arguments, accelerator.device))
+        environment = {"mixed_precision": precision, **environment_of(accelerator)}
         identity = run_identity(arguments, task, model, tokenizer, data_fingerprint, environment)
         self.state = self._prepare(model, identity)
         self.step = TrainingStep(task, self.state.model, arguments, accelerator)
@@ -210,7 +211,20 @@ class _Run:
         checkpoint = find_checkpoint(self.arguments.resume_from_checkpoint, self.output_dir, say)
         if checkpoint is not None:
             different = self.state.restore(checkpoint)
+            self._check_best()
             say(f"Resuming from {checkpoint.name} ({'not exact: ' + '; '.join(different) if different else 'exact'})")
+
+    def _check_best(self) -> None:
+        """That the best checkpoint so far is there is found out before the work that needs it at its end."""
+        progress = self.state.progress
+        if self.arguments.load_best_at_end and progress.best_step not in (None, progress.step):
+            try:
+                verify_checkpoint(self.output_dir / f"{PREFIX}{progress.best_step}")
+            except CheckpointError as error:
+                raise CheckpointError(
+                    f"the best checkpoint so far is broken ({error}), and --load_best_at_end wants it: go on with "
+                    "--load_best_at_end false"
+                ) from error
 
     # The loop
 
@@ -402,16 +416,3 @@ class _Run:
         }
         with replaced_file(self.output_dir / "results.json") as file:
             file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-
-
-def _environment(arguments: TrainingArguments, accelerator: Accelerator) -> dict[str, Any]:
-    """On what a run computes, as far as it changes the last bits of the numbers."""
-    device = accelerator.device
-    on_cpu = device.type == "cpu"
-    name = torch.backends.cpu.get_cpu_capability() if on_cpu else torch.get_device_module(device).get_device_name()
-    return {
-        "world_size": accelerator.num_processes,
-        "mixed_precision": str(autocast_dtype(arguments, device)),
-        "device": name,
-        "threads": torch.get_num_threads() if on_cpu else None,
-    }

@@ -9,10 +9,17 @@ from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlu
 from accelerate.tracking import get_available_trackers
 
 from ..hub.staging import check_writable
-from ..performance import make_deterministic
+from ..performance import cpu_name, make_deterministic
 from .arguments import TrainingArguments
 from .resuming import find_checkpoint
 from .terminal import survive_lost_output
+
+KERNEL_VARIABLES = (
+    *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
+    *("ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE"),
+    *("NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG", "TORCH_BLAS_PREFER_CUBLASLT"),
+)
+"""Environment variables that choose other kernels, and with them other last bits."""
 
 
 def build_accelerator(arguments: TrainingArguments) -> Accelerator:
@@ -57,6 +64,20 @@ def build_accelerator(arguments: TrainingArguments) -> Accelerator:
         if arguments.resume_from_checkpoint is None:
             find_checkpoint(None, Path(arguments.output_dir), accelerator.print)
     return accelerator
+
+
+def environment_of(accelerator: Accelerator) -> dict[str, Any]:
+    """On what a run computes, as far as it changes the last bits of the numbers."""
+    device = accelerator.device
+    on_cpu = device.type == "cpu"
+    return {
+        "world_size": accelerator.num_processes,
+        "device": cpu_name() if on_cpu else torch.get_device_module(device).get_device_name(),
+        "instructions": torch.backends.cpu.get_cpu_capability() if on_cpu else None,
+        "threads": torch.get_num_threads() if on_cpu else None,
+        "cuda": None if on_cpu else f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}",
+        "kernel_variables": {name: os.environ[name] for name in KERNEL_VARIABLES if name in os.environ},
+    }
 
 
 def total(accelerator: Accelerator, tensor: torch.Tensor) -> torch.Tensor:
