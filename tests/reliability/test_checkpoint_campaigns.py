@@ -1,5 +1,6 @@
 """Campaigns against the checkpoints: killed writers, lost power, flipped bits, cut files. -s shows the numbers."""
 
+import errno
 import os
 import random
 import shutil
@@ -126,11 +127,37 @@ class Killer:
         return counted
 
 
-def save_under(killer: Killer, template: Path, output: Path, step: int, synced: int) -> None:
+class FullDisk(Killer):
+    """From its `first` write on, the disk is full: writing, making and renaming fail, deleting works."""
+
+    def __init__(self, first: float):
+        super().__init__(float("inf"))
+        self.first, self.writes = first, 0
+
+    def count(self) -> None:
+        self.writes += 1
+        if self.writes >= self.first:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def write(self, descriptor: int, content: bytes) -> None:
+        self.count()
+        os.write(descriptor, content)
+
+    def operation(self, function: Callable) -> Callable:
+        def counted(*args, **kwargs):
+            if function.__name__ not in ("unlink", "rmdir"):
+                self.count()
+            return function(*args, **kwargs)
+
+        return counted
+
+
+def save_under(killer: Killer, template: Path, output: Path, step: int, synced: int, mark: int | None = None) -> None:
     """Saves a copy of the template as `step`, through a writer that the killer stops; in a process of its own.
 
-    The inodes of synced files are written to the descriptor `synced`.
+    The inodes of synced files are written to the descriptor `synced`. `mark` stands in the state instead of the step.
     """
+    mark = step if mark is None else mark
     fsync = os.fsync
 
     def write_file(path: Path, content: bytes) -> None:
@@ -149,7 +176,7 @@ def save_under(killer: Killer, template: Path, output: Path, step: int, synced: 
             if file.is_dir():
                 target.mkdir()
             elif file.name == "state.json":
-                write_file(target, file.read_bytes().replace(b'"step": 2,', f'"step": {step},'.encode()))
+                write_file(target, file.read_bytes().replace(b'"step": 2,', f'"step": {mark},'.encode()))
             elif file.name != "manifest.json":
                 write_file(target, file.read_bytes())
 
@@ -217,6 +244,69 @@ def test_200_kills_during_saves(template, tmp_path):
         f"{200 - published} from the one before; after {losses} of them power was lost too ({cut_files} files cut)"
     )
     assert 0 < published < 200
+
+
+def test_200_kills_while_a_checkpoint_is_replaced(template, tmp_path):
+    """A run that started anew saves the same step again: there is always the old one or the new one, whole."""
+    generator = random.Random(2)
+
+    def attempt(budget: float, mark: int) -> tuple[int, list[str]]:
+        reader, writer = os.pipe()
+        child = fork(lambda: save_under(Killer(budget), template, tmp_path, 3, writer, mark))
+        os.close(writer)
+        with os.fdopen(reader) as lines:
+            noted = lines.read().split("\n")[:-1]
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), noted
+
+    assert attempt(float("inf"), 100)[0] == 0
+    code, noted = attempt(float("inf"), 101)
+    assert code == 0
+    total, there, replaced = int(noted[-1].removeprefix("total ")), 101, 0
+    for trial in range(200):
+        # Every second one near the end, where the names are exchanged.
+        budget = generator.randrange(total - 10 * Killer.OPERATION if trial % 2 else 0, total)
+        assert attempt(budget, 102 + trial)[0] == -signal.SIGKILL, trial
+        with OutputDirectoryLock(tmp_path):  # as the next run does: it puts back what a kill left under another name
+            path, skipped = newest_valid_checkpoint(tmp_path)
+        assert path == tmp_path / "checkpoint-3", trial
+        assert not skipped, trial
+        found = load_training_state(path)["step"]
+        assert found in (there, 102 + trial), (trial, found, there)
+        replaced += found != there
+        there = found
+    assert attempt(float("inf"), 999)[0] == 0
+    assert load_training_state(tmp_path / "checkpoint-3")["step"] == 999
+    assert not list(tmp_path.glob(".checkpoint-*"))
+    print(f"\n200 of 200 kills: {replaced} left the new checkpoint of the same step, {200 - replaced} the old one")
+    assert 0 < replaced < 200
+
+
+def test_a_disk_that_is_full_from_any_write_on(template, tmp_path):
+    """At each of the writes of a save: the save fails, the checkpoints before it are whole, the next save works."""
+
+    def attempt(first: float, step: int) -> int:
+        child = fork(lambda: save_under(FullDisk(first), template, tmp_path, step, os.open(os.devnull, os.O_WRONLY)))
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert attempt(float("inf"), 1) == attempt(float("inf"), 2) == 0
+    first, published = 0, 0
+    while True:
+        first += 1
+        code = attempt(first, 3)
+        path, skipped = newest_valid_checkpoint(tmp_path)
+        assert path is not None
+        assert not skipped, first
+        if code == 0:
+            break
+        # A save may fail after the checkpoint stands, while older ones are cleared away.
+        assert path.name in ("checkpoint-2", "checkpoint-3"), first
+        published += path.name == "checkpoint-3"
+        if path.name == "checkpoint-3":
+            shutil.rmtree(path)
+    assert path.name == "checkpoint-3"
+    assert not list(tmp_path.glob(".checkpoint-*"))
+    print(f"\n{first - 1} of {first - 1} full disks: the older checkpoints were whole; {published} of them came after")
+    assert first > 20
 
 
 def test_20_real_kills_of_a_training_run_change_nothing(tmp_path):

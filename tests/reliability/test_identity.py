@@ -201,12 +201,13 @@ def test_after_each_change_the_word_is_right(
 ) -> None:
     """Where it says exact, the weights are the same; where they are not, it says what changed; or it refuses."""
     resumed: Trial = request.getfixturevalue(trial)
-    counts = {"exact": 0, "not exact": 0, "refused": 0}
+    counts, messages = {"exact": 0, "not exact": 0, "refused": 0}, []
     for changed in CHANGES[trial]:
         try:
             found = resumed.resume(capsys, **changed)
-        except ValueError:
+        except ValueError as error:
             counts["refused"] += 1
+            messages.append(str(error))
             continue
         counts[found.partition(":")[0]] += 1
         if found == "exact":
@@ -214,6 +215,7 @@ def test_after_each_change_the_word_is_right(
         else:
             # What it names is what was changed, or follows from it: each is named as it is in the record.
             assert re.fullmatch(r"not exact: \S+ was .*", found, re.DOTALL), (changed, found)
+    assert not [message for message in messages if "\n" in message]
     with capsys.disabled():
         print(f"\n{trial}: {len(CHANGES[trial])} changes: {counts}")
 

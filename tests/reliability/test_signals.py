@@ -2,8 +2,11 @@
 
 import os
 import random
+import shutil
 import signal
+import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from safetensors.torch import load_file
 from recipes import pretrain
 from scratchgpt.training.checkpoints import newest_valid_checkpoint
 from scratchgpt.training.guards import EXIT_INTERRUPTED
-from tests.runs import make_workplace, metrics, options, run_here
+from tests.runs import command, make_workplace, metrics, options, run, run_here
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -45,6 +48,40 @@ def start(workplace: Path) -> int:
         assert time.monotonic() < deadline
         time.sleep(0.002)
     return child
+
+
+def test_60_signals_at_any_moment_of_a_whole_run(tmp_path) -> None:
+    """While it imports, tokenises, trains, evaluates, writes the final model: nothing is lost or doubtful."""
+    workplace = make_workplace(tmp_path, documents=37)
+    settings = {**OPTIONS, "max_steps": 40, "eval_steps": 10, "compile": False, "resume_from_checkpoint": "true"}
+    started = time.monotonic()
+    run(command(workplace, "reference", **settings))
+    reference = tmp_path / "reference"
+    whole = time.monotonic() - started
+    generator, ended = random.Random(3), Counter[int]()
+    for trial in range(60):
+        process = subprocess.Popen(
+            command(workplace, "signalled", **settings), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        time.sleep(whole * generator.random())
+        process.send_signal(generator.choice((signal.SIGTERM, signal.SIGINT)))
+        error = process.communicate(timeout=120)[1]
+        assert "Traceback" not in error, (trial, error)
+        ended[process.returncode] += 1
+        output = tmp_path / "signalled"
+        assert not newest_valid_checkpoint(output)[1], trial
+        if process.returncode == 0:
+            assert_same_models(reference / "final", output / "final")
+            shutil.rmtree(output)
+    assert set(ended) <= {0, EXIT_INTERRUPTED, -signal.SIGTERM, 130, 143, -signal.SIGINT}, ended
+    run(command(workplace, "signalled", **settings))
+    assert_same_models(reference / "final", tmp_path / "signalled" / "final")
+    print(f"\n60 of 60 signals in runs of {whole:.0f} s; exit codes {dict(ended)}; each finished run is the same")
+
+
+def assert_same_models(one: Path, other: Path) -> None:
+    a, b = (load_file(folder / "model.safetensors") for folder in (one, other))
+    assert all(torch.equal(a[key], b[key]) for key in a | b)
 
 
 def test_100_signals_at_random_moments(tmp_path) -> None:

@@ -207,15 +207,19 @@ def named_base(model: "PeftModel", name: str) -> Iterator[None]:
 
 
 def load_weights(model: "PreTrainedModel | PeftModel", directory: str | os.PathLike[str]) -> None:
-    """Overwrites the weights of `model`, or of its adapter, by the ones that `save_model` wrote for its like."""
-    if is_adapted(model):
-        from peft import load_peft_weights, set_peft_model_state_dict
+    """Overwrites the weights of `model`, or of its adapter, by the ones that `save_model` wrote for its like.
 
-        set_peft_model_state_dict(model, load_peft_weights(os.fspath(directory), device="cpu"))
-    else:
-        assert isinstance(model, PreTrainedModel)
-        weights = load_model(type(model), directory, dtype=torch.float32).state_dict()
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ValueError(f"{directory} holds a model of another shape: {error}") from error
+    Raises:
+        ValueError: for weights of another shape; names the first.
+    """
+    try:
+        if is_adapted(model):
+            from peft import load_peft_weights, set_peft_model_state_dict
+
+            set_peft_model_state_dict(model, load_peft_weights(os.fspath(directory), device="cpu"))
+        else:
+            assert isinstance(model, PreTrainedModel)
+            model.load_state_dict(load_model(type(model), directory, dtype=torch.float32).state_dict())
+    except RuntimeError as error:
+        first = str(error).partition("\n")[2].partition("\n")[0].strip() or error
+        raise ValueError(f"{directory} holds a model of another shape: {first}") from error
