@@ -261,7 +261,7 @@ class TrainingTexts:
             return None
         arrays = load_file(file)
         sketches = (
-            Sketch(*(arrays[f"{number}.{name}"] for name in ("documents", "runs", "common")), **facts)
+            Sketch(arrays[f"{number}.documents"], arrays[f"{number}.runs"], arrays[f"{number}.common"], **facts)
             for number, facts in enumerate(about["sketches"])
         )
         return cls(tuple(sketches), about["is_complete"])
