@@ -19,10 +19,18 @@ START = END = 0
 class Direct:
     """The formulas of section 3 of the paper, with dictionaries, one probability at a time."""
 
-    def __init__(self, documents: Sequence[Sequence[int]], order: int) -> None:
+    def __init__(
+        self,
+        documents: Sequence[Sequence[int]],
+        order: int,
+        vocab_size: int = VOCAB,
+        start: int = START,
+        end: int = END,
+    ) -> None:
+        self.vocab_size = vocab_size
         self.counts: list[Counter[tuple[int, ...]]] = [Counter() for _ in range(order + 1)]
         for document in documents:
-            tokens = [*[START] * (order - 1), *document, END]
+            tokens = [*[start] * (order - 1), *document, end]
             for i in range(order - 1, len(tokens)):
                 self.counts[order][tuple(tokens[i - order + 1 : i + 1])] += 1
         for k in range(order - 1, 0, -1):
@@ -38,7 +46,7 @@ class Direct:
 
     def probability(self, context: tuple[int, ...], token: int) -> float:
         k = len(context) + 1
-        shorter = self.probability(context[1:], token) if k > 1 else 1 / VOCAB
+        shorter = self.probability(context[1:], token) if k > 1 else 1 / self.vocab_size
         after = {gram: count for gram, count in self.counts[k].items() if gram[:-1] == context}
         if not after:
             return shorter

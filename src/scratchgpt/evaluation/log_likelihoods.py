@@ -14,9 +14,11 @@ model that takes a mask for each query; whether this one does is tried out, not 
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+
+from .journal import Journal
 
 MAX_LOGITS = 1 << 26
 """Of a batch: 256 MB in fp32."""
@@ -30,6 +32,9 @@ LARGEST_DIFFERENCE = {torch.float16: 1e-2, torch.bfloat16: 3e-2}
 """Between the logits of a sequence in a tree and by itself, relative to the largest; else there are no trees.
 In other types, 1e-4."""
 
+WRITTEN_AT_ONCE = 1 << 18
+"""Tokens of what a killed run has to compute again, at most."""
+
 Sequences = Sequence[tuple[Sequence[int], int]]
 """Tokens, and how many of them, at the end, are scored; at least one token comes before these."""
 
@@ -42,6 +47,15 @@ class Scored:
     """Their sum, in nats."""
     is_greedy: bool
     """Whether each of them is the model's first choice."""
+
+
+class Scorer(Protocol):
+    """A language model, as far as benchmarks and texts are concerned: see `LogLikelihoods`, `NgramModel`."""
+
+    context: int
+    """Tokens that it sees at most, the first one included that nothing predicts."""
+
+    def score(self, sequences: Sequences) -> list[Scored]: ...
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,7 @@ class LogLikelihoods:
 
     def __init__(self, model: Any, trees: bool | None = None, max_tokens: int = MAX_TOKENS) -> None:
         self.model, self.device = model, model.device
+        self.context = context_length(model.config)
         self.vocab_size = model.config.get_text_config().vocab_size
         self.max_tokens = max_tokens
         self.keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
@@ -182,6 +197,58 @@ class LogLikelihoods:
         parts = (tree[:6], torch.cat([tree[:4], tree[6:8]]))
         tolerance = LARGEST_DIFFERENCE.get(self.model.dtype, 1e-4) * max(float(each.abs().max()) for each in alone)
         return all(bool((a - b).abs().max() <= tolerance) for a, b in zip(alone, parts, strict=True))
+
+
+def context_length(config: Any) -> int:
+    """Tokens that a model sees at most; 2048 where its configuration does not say, as in lm-eval."""
+    values = config.get_text_config()
+    values = {name: values.to_dict().get(name) for name in ("n_positions", "max_position_embeddings", "n_ctx")}
+    return next((value for value in values.values() if value), 2048)
+
+
+def prefix_token(tokenizer: Any) -> int:
+    """What stands before a text that nothing precedes: the token that begins texts, or else that ends them.
+
+    Raises:
+        ValueError: for a tokenizer without either.
+    """
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return token
+    raise ValueError(
+        "the tokenizer has no end-of-text token, nor one that begins texts: set its eos_token; the probability of a "
+        "text's first token cannot be told without"
+    )
+
+
+class Remembered:
+    """Another scorer that writes down what it found, so that a killed run goes on.
+
+    Args:
+        journal: of this model alone.
+    """
+
+    def __init__(self, scorer: Scorer, journal: Journal) -> None:
+        self.scorer, self.journal, self.context = scorer, journal, scorer.context
+
+    def score(self, sequences: Sequences) -> list[Scored]:
+        """As the other scorer, which is asked for what is not in the journal, `WRITTEN_AT_ONCE` tokens at a time."""
+        keys = [self.journal.key([list(tokens), count]) for tokens, count in sequences]
+        missing = [i for i, key in enumerate(keys) if key not in self.journal.answers]
+        start = 0
+        while start < len(missing):
+            end, size = start, 0
+            while end < len(missing) and size < WRITTEN_AT_ONCE:
+                size += len(sequences[missing[end]][0])
+                end += 1
+            found = self.scorer.score([sequences[i] for i in missing[start:end]])
+            self.journal.add(
+                (keys[i], {"nats": each.log_likelihood, "greedy": each.is_greedy})
+                for i, each in zip(missing[start:end], found, strict=True)
+            )
+            start = end
+        answers = [self.journal.answers[key] for key in keys]
+        return [Scored(answer["nats"], answer["greedy"]) for answer in answers]
 
 
 def _group(sequences: Sequences, start: int) -> tuple[int, int]:
