@@ -200,12 +200,40 @@ MISTAKES = [
     ("import_gpt2", "--tokenizer nowhere/tokenizer", "nowhere/tokenizer"),
     ("evaluate", "!--output_dir out", "give --answers"),
     ("evaluate", "--model base", "one of the two"),
-    ("evaluate", "!--model base --output_dir out", "--model needs --data"),
+    ("evaluate", "!--model base --output_dir out", "there is nothing to measure: give --text"),
+    ("evaluate", "!--model base --suite best --output_dir out", "--suite best: give quick or full alone, or names of"),
+    ("evaluate", "!--model base --suite quick text --text text.jsonl --output_dir out", "--suite quick"),
+    ("evaluate", "!--model base --suite text --output_dir out", "the suite text needs --text"),
+    ("evaluate", "!--model base --suite answers --output_dir out", "the suite answers needs --data"),
+    ("evaluate", "!--model base --suite full --output_dir out", "blimp is neither here nor to be had from the Hub"),
+    (
+        "evaluate",
+        "!--model base --suite piqa --benchmarks_dir folder --output_dir out",
+        "the benchmark piqa is neither",
+    ),
+    ("evaluate", "!--model base --suite piqa --benchmarks_dir nowhere --output_dir out", "nowhere is no folder"),
+    ("evaluate", "!--model base --benchmarks_dir columns --output_dir out", "piqa needs the columns (query, choices"),
+    ("evaluate", "!--model base --text nowhere.txt --output_dir out", "nowhere.txt"),
+    ("evaluate", "!--model base --text text.jsonl --text_column story --output_dir out", "no text in column 'story'"),
+    ("evaluate", "!--model base --text empty.txt --output_dir out", "empty.txt holds no text"),
+    ("evaluate", "!--model base --text text.jsonl --train_text empty.txt --output_dir out", "empty.txt holds no text"),
+    (
+        "evaluate",
+        "!--model base --suite text --text text.jsonl --stride 65 --output_dir out",
+        "--stride 65 is more than",
+    ),
+    ("evaluate", "!--model base --text text.jsonl --stride 0 --output_dir out", "stride=0"),
+    ("evaluate", "!--model base --model base/ --text text.jsonl --output_dir out", "give each model once"),
+    ("evaluate", "!--model nowhere/model --text text.jsonl --output_dir out", "nowhere/model"),
+    ("evaluate", "!--model base --model classifier --text text.jsonl --output_dir out", "classifier is a classifier"),
+    ("evaluate", "!--model gpt2 --text text.jsonl --output_dir out", "gpt2"),
+    ("evaluate", "!--model no_end --text text.jsonl --output_dir out", "the tokenizer has no end-of-text token"),
+    ("evaluate", "!--model orphan --text text.jsonl --output_dir out", "gone"),
     ("evaluate", "--answers nowhere.json", "nowhere.json is no file"),
     ("evaluate", "--answers chats.jsonl", "has no column 'model_response' for the answer"),
     ("evaluate", "--answer_column said", "has no column 'said'"),
     ("evaluate", "--output_dir full", "full is not empty"),
-    ("evaluate", "!--model classifier --data chats.jsonl --split train --output_dir out", "ScratchGPTForCausalLM"),
+    ("evaluate", "!--model classifier --data chats.jsonl --split train --output_dir out", "is a classifier"),
     ("results_page", "--run_dir nowhere", "nowhere"),
     ("results_page", "--run_dir folder", "folder"),
     # Data builders.
@@ -252,6 +280,14 @@ def make_models() -> None:
     save_model(ScratchGPTForCausalLM(config), tokenizer, "other_base")
     save_model(ScratchGPTForSequenceClassification(config), tokenizer, "classifier")
     save_model(add_adapter(load_base("base"), AdapterArguments()), tokenizer, "adapter")
+    shutil.copytree("base", "no_end")
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (path := Path("no_end") / file).is_file():
+            kept = json.loads(path.read_text())
+            path.write_text(json.dumps({key: value for key, value in kept.items() if key[:3] not in ("bos", "eos")}))
+    Path("no_end/manifest.json").unlink()
+    Path("columns").mkdir()
+    Path("columns/piqa.jsonl").write_text('{"question": "Who?", "choices": ["a", "b"]}')
     Path("answers.jsonl").write_text('{"output": "yes", "model_response": "yes"}\n')
     GPT2LMHeadModel(
         GPT2Config(vocab_size=300, n_positions=64, n_embd=32, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)

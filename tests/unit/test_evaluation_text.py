@@ -10,6 +10,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lm_eval.api.instance import Instance
+from lm_eval.api.metrics import bits_per_byte
+from lm_eval.models.huggingface import HFLM
 from lm_eval.utils import get_rolling_token_windows
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
@@ -116,6 +119,18 @@ def test_a_5_gram_by_hand(tokenizer: Any, tmp_path: Path) -> None:
     counts = np.bincount([token for text in TRAIN for token in encode(text)], minlength=len(tokenizer)) + 1
     unigram = -sum(math.log2(counts[token] / counts.sum()) for token in padded[4:])
     assert result.metrics["bits_per_byte_unigram"].value == pytest.approx(unigram / len(EVALUATION[0].encode()))
+
+
+def test_as_lm_eval(model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    """Its windows move by the whole context; its own loop, and its own metric."""
+    texts = [*EVALUATION, " ".join(TRAIN)]
+    their_class: Any = HFLM  # a decorator hides its arguments from type checkers
+    theirs = their_class(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=2, max_length=CONTEXT)
+    requests = [Instance("loglikelihood_rolling", {}, (text,), i) for i, text in enumerate(texts)]
+    sums = theirs.loglikelihood_rolling(requests, disable_tqdm=True)
+    expected = bits_per_byte([(nats, len(text.encode())) for nats, text in zip(sums, texts, strict=True)])
+    found = TextSuite(write(tmp_path / "text.jsonl", texts), stride=CONTEXT).run(LogLikelihoods(model), tokenizer)
+    assert found.metrics["bits_per_byte"].value == pytest.approx(expected, rel=1e-6)
 
 
 def test_intervals(model: Any, tokenizer: Any, tmp_path: Path) -> None:

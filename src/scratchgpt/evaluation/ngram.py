@@ -16,8 +16,8 @@ import numpy as np
 
 from .log_likelihoods import Scored, Sequences
 
-UNLIMITED = 1 << 40
-"""Its context: it looks at a few tokens only, and they may stand in a text of any length."""
+CONTEXT = 2048
+"""Tokens of a sequence: more than it looks at, and few enough that a text has many."""
 
 
 class NgramModel:
@@ -37,7 +37,7 @@ class NgramModel:
         self, documents: Iterable[Sequence[int]], vocab_size: int, start: int, end: int, order: int = 5
     ) -> None:
         self.vocab_size, self.start, self.order = vocab_size, start, order
-        self.context = UNLIMITED
+        self.context = CONTEXT
         pieces = [np.array([*[start] * (order - 1), *document, end], dtype=np.int64) for document in documents]
         if not pieces:
             raise ValueError("an n-gram model needs text to count: there are no documents")

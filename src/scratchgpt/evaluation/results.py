@@ -101,11 +101,14 @@ def score_against_chance(
     else:
         interval = (max(0.0, value - Z * error), min(1.0, value + Z * error))
     above = interval[0] > chance
+    # Where all items are right, or none is, the items show no variance; then as if two more were right and two wrong.
+    rate = (values.sum() + 2) / (len(values) + 4)
+    larger = error or math.sqrt(rate * (1 - rate) / (len(values) + 4))
     details = {
         "standard_error": error,
         "chance": chance,
         "centred": (value - chance) / (1 - chance),
-        "smallest_difference": (Z + Z_POWER) * math.sqrt(2) * error,
+        "smallest_difference": (Z + Z_POWER) * math.sqrt(2) * larger,
         "verdict": "above chance" if above else "below chance" if interval[1] < chance else "not above chance",
     }
     return Measurement(value, len(values), interval, signature, details)
@@ -137,6 +140,19 @@ class Results:
         self.values[suite.name] = {name: found.as_dict() for name, found in result.metrics.items()}
         self.values["identities"][suite.name] = _hash(suite.identity())
         _write(self.directory / FILE, self.values)
+
+    def table(self, suite: str) -> str:
+        """The results of a suite, one a line; parts of another, such as `accuracy/ellipsis`, are left out."""
+        lines = []
+        for name, found in self.values[suite].items():
+            if "/" in name:
+                continue
+            low, high = found["interval"] or (None, None)
+            interval = "" if low is None else f"  (95 %: {low:.4f} to {high:.4f})"
+            verdict = f"  {found['verdict']}" if "verdict" in found else ""
+            title = name if suite == "answers" else f"{suite} {name}"
+            lines.append(f"{title:<28} {found['value']:>9.4f}  n = {found['count']:,}{interval}{verdict}")
+        return "\n".join(lines)
 
 
 def _hash(identity: Mapping[str, Any]) -> str:
