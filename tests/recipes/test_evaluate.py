@@ -90,10 +90,11 @@ def test_a_models_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 TEXTS = ["What is a cat? An animal.", "What is a bus? A vehicle.", "A key opens doors, and a cat does not."]
 PAIRS = [
-    {"sentence_good": "A cat is.", "sentence_bad": "A cat are.", "phenomenon": "verbs", "paradigm": "is"},
-    {"sentence_good": "A key opens.", "sentence_bad": "A key open.", "phenomenon": "verbs", "paradigm": "opens"},
-] * 30
-QUESTIONS = [{"query": "A cat is", "choices": ["an animal", "a bus", "a key"], "gold": i % 3} for i in range(12)]
+    {"sentence_good": f"{i} {good}", "sentence_bad": f"{i} {bad}", "phenomenon": "verbs", "paradigm": good}
+    for i in range(30)
+    for good, bad in (("is", "are"), ("opens", "open"))
+]
+QUESTIONS = [{"query": f"A cat {i} is", "choices": ["an animal", "a bus", "a key"], "gold": i % 3} for i in range(12)]
 
 
 @pytest.fixture(scope="module")
@@ -212,8 +213,8 @@ def test_a_killed_run_goes_on(
         asked.append(len(sequences))
         return score(self, sequences)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(LogLikelihoods, "score", counted)
+    monkeypatch.setattr(LogLikelihoods, "score", counted)
+    with pytest.raises(KeyboardInterrupt):
         evaluate.main(options(data, model))
     assert set(results(data / "out")) == {"model", "identities", "text"}
     known = len((data / "out" / "journal" / "log_likelihoods.jsonl").read_text().splitlines())
@@ -223,7 +224,7 @@ def test_a_killed_run_goes_on(
     capsys.readouterr()
     evaluate.main(options(data, model))
     assert "has the results already: text" in capsys.readouterr().out
-    assert before + sum(again) == 3 + 4 + 36  # texts, different sentences, answers: each once
+    assert before + sum(again) == 3 + 120 + 36  # texts, sentences, answers: each once
     found = results(data / "out")
     assert found.keys() == expected.keys()
     for suite in ("text", "blimp", "openbookqa"):
@@ -243,7 +244,7 @@ def test_a_run_killed_before_its_first_result_goes_on(tokenizer: Any, data: Path
 
 
 def test_lists_given_twice(tokenizer: Any, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """--suite a --suite b is --suite a b; and what does not fit a model is left out, unless it is asked for by name."""
+    """--suite a --suite b is --suite a b; what does not fit a model is left out, unless it is asked for by name."""
     model = save("ours", tokenizer, data / "model")
     evaluate.main([*options(data, model), "--suite", "blimp", "--suite", "text"])
     assert set(results(data / "out")) == {"model", "identities", "blimp", "text"}

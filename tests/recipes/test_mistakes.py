@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
 from scratchgpt.adapters import AdapterArguments, add_adapter, load_base
@@ -226,7 +226,8 @@ MISTAKES = [
     ("evaluate", "!--model base --model base/ --text text.jsonl --output_dir out", "give each model once"),
     ("evaluate", "!--model nowhere/model --text text.jsonl --output_dir out", "nowhere/model"),
     ("evaluate", "!--model base --model classifier --text text.jsonl --output_dir out", "classifier is a classifier"),
-    ("evaluate", "!--model gpt2 --text text.jsonl --output_dir out", "gpt2"),
+    ("evaluate", "!--model gpt2 --text text.jsonl --output_dir out", "gpt2 has no tokenizer"),
+    ("evaluate", "!--model other_ids --text text.jsonl --output_dir out", "they do not belong together"),
     ("evaluate", "!--model no_end --text text.jsonl --output_dir out", "the tokenizer has no end-of-text token"),
     ("evaluate", "!--model orphan --text text.jsonl --output_dir out", "gone"),
     ("evaluate", "--answers nowhere.json", "nowhere.json is no file"),
@@ -280,12 +281,11 @@ def make_models() -> None:
     save_model(ScratchGPTForCausalLM(config), tokenizer, "other_base")
     save_model(ScratchGPTForSequenceClassification(config), tokenizer, "classifier")
     save_model(add_adapter(load_base("base"), AdapterArguments()), tokenizer, "adapter")
-    shutil.copytree("base", "no_end")
-    for file in ("tokenizer_config.json", "special_tokens_map.json"):
-        if (path := Path("no_end") / file).is_file():
-            kept = json.loads(path.read_text())
-            path.write_text(json.dumps({key: value for key, value in kept.items() if key[:3] not in ("bos", "eos")}))
-    Path("no_end/manifest.json").unlink()
+    PreTrainedTokenizerFast(tokenizer_file="tokenizer/tokenizer.json").save_pretrained("no_end")
+    GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=1, n_head=2)).save_pretrained("no_end")
+    gpt2 = GPT2Config(vocab_size=20, n_positions=64, n_embd=32, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    GPT2LMHeadModel(gpt2).save_pretrained("other_ids")
+    tokenizer.save_pretrained("other_ids")
     Path("columns").mkdir()
     Path("columns/piqa.jsonl").write_text('{"question": "Who?", "choices": ["a", "b"]}')
     Path("answers.jsonl").write_text('{"output": "yes", "model_response": "yes"}\n')

@@ -234,7 +234,7 @@ class Remembered:
     def score(self, sequences: Sequences) -> list[Scored]:
         """As the other scorer, which is asked for what is not in the journal, `WRITTEN_AT_ONCE` tokens at a time."""
         keys = [self.journal.key([list(tokens), count]) for tokens, count in sequences]
-        missing = [i for i, key in enumerate(keys) if key not in self.journal.answers]
+        missing = list({key: i for i, key in enumerate(keys) if key not in self.journal.answers}.values())
         start = 0
         while start < len(missing):
             end, size = start, 0

@@ -50,4 +50,13 @@ def describe_model(
         raise ValueError(f"{model} is a classifier ({other[0]}), not a language model: give --model another")
     if other:
         raise ValueError(f"{model} ({other[0]}) does not continue texts: give --model a causal language model")
+    # Without the files of a tokenizer, transformers makes up an empty one for some kinds of models.
+    if not tokenizer.encode("a text", add_special_tokens=False):
+        raise ValueError(f"{model} has no tokenizer: save it there (tokenizer.save_pretrained)")
+    size = config.get_text_config().vocab_size
+    if len(tokenizer) > size:
+        raise ValueError(
+            f"the tokenizer of {model} has {len(tokenizer)} ids, and the model's vocab_size is {size}: they do not "
+            "belong together; put the model's own tokenizer there"
+        )
     return config, tokenizer
