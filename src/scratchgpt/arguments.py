@@ -109,6 +109,14 @@ class RecipeArguments:
         check(self)
 
 
+class _Extend(Action):
+    """Of an option with several values: what is given replaces the default, and what is given again is added."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        before = vars(namespace).get(self.dest)
+        setattr(namespace, self.dest, list(values) if before is self.default else [*before, *values])
+
+
 class _Parser(HfArgumentParser):
     """Its help is the docstring of the recipe, which begins with examples; then the options, each once."""
 
@@ -131,6 +139,8 @@ class _Parser(HfArgumentParser):
             kwargs["help"] = SUPPRESS
         else:
             kwargs["help"] = _help(kwargs.get("help", ""), kwargs.pop("bounds", None), kwargs.get("default"))
+            if kwargs.get("nargs") == "+":
+                kwargs["action"] = _Extend
             if "choices" not in kwargs:
                 kwargs["metavar"] = {int: "INT", float: "FLOAT", str: "TEXT"}.get(kwargs["type"], "true|false")
         self.groups = self.groups or {heading: self.add_argument_group(heading) for heading in HEADINGS}
