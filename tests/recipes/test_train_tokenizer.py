@@ -122,3 +122,12 @@ def test_dry_run_and_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         assert resolved["output_dir"] == str(tmp_path / "out")
         assert resolved["eval_split"] == "validation"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluation_data_that_is_missing_is_found_before_the_training(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was found after it."""
+    monkeypatch.setattr(train_tokenizer, "train", lambda *_: pytest.fail("trained first"))
+    with pytest.raises(ValueError, match=r"nowhere\.txt"):
+        train_tokenizer.main([f"--data={corpus}", "--eval_data=nowhere.txt", f"--output_dir={tmp_path / 'out'}"])
