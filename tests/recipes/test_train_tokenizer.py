@@ -7,6 +7,7 @@ import pytest
 import yaml
 from transformers import AutoTokenizer
 
+from recipes import train_tokenizer
 from recipes.train_tokenizer import main
 from scratchgpt.tokenization_scratchgpt import ScratchGPTTokenizer
 from scratchgpt.tokenizers import load
@@ -130,4 +131,4 @@ def test_evaluation_data_that_is_missing_is_found_before_the_training(
     """It was found after it."""
     monkeypatch.setattr(train_tokenizer, "train", lambda *_: pytest.fail("trained first"))
     with pytest.raises(ValueError, match=r"nowhere\.txt"):
-        train_tokenizer.main([f"--data={corpus}", "--eval_data=nowhere.txt", f"--output_dir={tmp_path / 'out'}"])
+        main([f"--data={corpus}", "--eval_data=nowhere.txt", f"--output_dir={tmp_path / 'out'}"])
