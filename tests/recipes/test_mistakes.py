@@ -240,7 +240,7 @@ MISTAKES = [
     ("judge", "--preferences answers.jsonl", "one of the two"),
     ("judge", "!--answers answers.jsonl --output_dir out", "--judge is missing"),
     ("judge", "--answers nowhere.json", "nowhere.json is no file"),
-    ("judge", "--answers answers.jsonl chats.jsonl", "the same questions"),
+    ("judge", "!--answers answers.jsonl chats.jsonl --judge base --output_dir out", "the same questions"),
     ("judge", "--answer_column said", "no text in the column 'said'"),
     ("judge", "!--preferences answers.jsonl --judge base --output_dir out", "no text in the column 'chosen'"),
     ("judge", "--judge nowhere/model", "nowhere/model"),
