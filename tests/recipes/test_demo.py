@@ -59,7 +59,14 @@ def test_every_stage_follows_from_the_one_before(tmp_path, monkeypatch, capsys):
          "--chat_dir=runs/demo/chat", f"--output={page}"]
     )  # fmt: skip
     text = page.read_text(encoding="utf-8")
-    for line in ("| gzip -9 |", "| this model (full) |", "| majority |", "| tuned |", "bits per byte"):
+    for line in (
+        "| gzip -9 |",
+        "| this model (full) |",
+        "| majority |",
+        "| tuned |",
+        "bits per byte",
+        "by question: ROUGE-L: ",
+    ):
         assert line in text, line
     for picture in (line.split("](")[1].rstrip(")") for line in text.splitlines() if line.startswith("![")):
         assert (page.parent / picture).stat().st_size > 1000, picture
