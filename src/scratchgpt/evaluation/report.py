@@ -5,14 +5,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from transformers import AutoConfig, AutoTokenizer
 
 from ..data.corpus import tokenize_corpus
 from ..data.text import read_texts
 from .baselines import compressed_bits_per_byte, unigram_bits_per_byte
+from .comparison import Pair, compare
 from .language_modelling import token_byte_counts
 from .leakage import ngram_overlap
+from .rouge import NAMES, rouge_f1
 
 BASELINES = {
     "bits_per_byte_unigram": "token frequencies alone (unigram)",
@@ -94,7 +97,7 @@ def base_section(
         f"{speeds[len(speeds) // 2]:,.0f} tokens per second (median). Validation on {measured['num_tokens']:,} tokens "
         f"({measured['num_bytes']:,} bytes) of documents the model has not read; seed {results['identity']['seed']}."
         f"{how}",
-        _table(["", "bits per byte of validation text"], [[name, value] for name, value in bits.items()]),
+        table(["", "bits per byte of validation text"], [[name, value] for name, value in bits.items()]),
         f"Validation loss {measured['loss']:.4f} nats per token (perplexity {measured['perplexity']:.2f}), {gap:+.3f} "
         f"against the last training losses. {overlap:.0%} of the samples' {runs} runs of 8 tokens stand word for word "
         "in the training text"
@@ -120,7 +123,7 @@ def classifier_section(run_dir: Path, plots: str) -> Section:
         "## The classifier",
         f"{results[split]['num_texts']:,} texts of the split {split}, {len(results['labels'][split])} labels, seed "
         f"{results['identity']['seed']}, {results['seconds']:.0f} s of training; in brackets 95 % intervals.",
-        _table(["", "accuracy", f"F1 ({results[split]['f1_of']})", "MCC"], rows),
+        table(["", "accuracy", f"F1 ({results[split]['f1_of']})", "MCC"], rows),
     ], [f"![confusion]({plots}/confusion.png)\n\n![calibration]({plots}/calibration.png)"]
 
 
@@ -144,20 +147,44 @@ def chat_section(run_dir: Path, plots: str) -> Section:
         ]
         for name, score in scores.items()
     ]
-    lines = (run_dir / "responses.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = list(map(json.loads, (run_dir / "responses.jsonl").read_text(encoding="utf-8").splitlines()))
     transcript = []
-    for line in map(json.loads, lines[:4]):
+    for line in lines[:4]:
         transcript.append(f"**{line['messages'][-1]['content']}**")
         transcript.append(_quote(line["responses"]["tuned"]["text"] or "(nothing)"))
     return [
         "## The chat model",
         f"{loss} {scores['tuned']['num_responses']} questions of the validation split, answered greedily by the "
         "base and by the tuned model; in brackets 95 % intervals.",
-        _table(["", "ROUGE-L", "answers that end by themselves", "tokens in an answer"], rows),
+        table(["", "ROUGE-L", "answers that end by themselves", "tokens in an answer"], rows),
+        *_answers_compared(lines),
     ], ["The first of these questions, and what the model says:", *transcript]
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
+def _answers_compared(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Whether the tuned model answers better than the base, question by question; nothing for a single question."""
+    if len(lines) < 2 or set(lines[0]["responses"]) != {"base", "tuned"}:
+        return []
+    answers = {name: [line["responses"][name] for line in lines] for name in ("tuned", "base")}
+    references = [line["reference"] for line in lines]
+    scores = {
+        "ROUGE-L": [
+            rouge_f1([each["text"] for each in given], references)[:, NAMES.index("rougeL")]
+            for given in answers.values()
+        ],
+        "ends by itself": [np.array([float(each["stopped"]) for each in given]) for given in answers.values()],
+    }
+    found = compare([Pair(tuned[None], base[None], np.ones(len(lines))) for tuned, base in scores.values()])
+    words = [
+        f"{name}: {each.in_words('tuned', 'base')} ({each.difference:+.3f}, {each.interval[0]:+.3f} to "
+        f"{each.interval[1]:+.3f})"
+        for name, each in zip(scores, found, strict=True)
+    ]
+    return [f"Compared question by question: {'; '.join(words)}. In brackets the difference, with a 95 % interval."]
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """In Markdown; all columns but the first are set flush right."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
