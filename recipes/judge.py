@@ -30,7 +30,7 @@ from scratchgpt.evaluation.answers import ANSWER
 from scratchgpt.evaluation.judge import Judge, LocalJudge
 from scratchgpt.evaluation.judge_endpoint import EndpointJudge
 from scratchgpt.evaluation.judging import Item, Judging, read_items, read_preferences
-from scratchgpt.evaluation.results import FILE, Results, Suite, SuiteResult
+from scratchgpt.evaluation.results import FILE, Named, Results, SuiteResult
 from scratchgpt.hub.fingerprints import tokenizer_fingerprint
 from scratchgpt.hub.staging import check_writable
 from scratchgpt.inference.decoding import load_for_decoding
@@ -113,7 +113,7 @@ def read_judged(arguments: JudgeArguments) -> tuple[list[Item], dict[str, Verdic
     return read_items(arguments.answers[0], columns[0], other, columns[-1]), {}
 
 
-def record(results: Results, suite: Suite, found: SuiteResult) -> None:
+def record(results: Results, suite: Named, found: SuiteResult) -> None:
     """Into results.json and onto the screen."""
     results.record(suite, found)
     for name, each in found.metrics.items():

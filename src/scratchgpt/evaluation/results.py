@@ -53,14 +53,18 @@ class SuiteResult:
     """Of some metrics the score of each item, in the order of the items, for paired comparisons."""
 
 
-class Suite(Protocol):
-    """Something that is measured on a model."""
+class Named(Protocol):
+    """Something whose result is recorded, and is valid for as long as its identity stays."""
 
     name: str
 
     def identity(self) -> dict[str, Any]:
         """Whatever the result depends on beside the model: fingerprint of the data, settings, library versions."""
         ...
+
+
+class Suite(Named, Protocol):
+    """Something that is measured on a model."""
 
     def check(self, config: Any, tokenizer: Any) -> None:
         """Raises ValueError, with a remedy, where the suite cannot be run. Called before any work."""
@@ -130,11 +134,11 @@ class Results:
             if stored.get("model") == self.values["model"]:
                 self.values = stored
 
-    def has(self, suite: Suite) -> bool:
+    def has(self, suite: Named) -> bool:
         """Whether the suite was run on this model as it would be today."""
         return suite.name in self.values and self.values["identities"].get(suite.name) == _hash(suite.identity())
 
-    def record(self, suite: Suite, result: SuiteResult, overlap: Overlap | None = None) -> None:
+    def record(self, suite: Named, result: SuiteResult, overlap: Overlap | None = None) -> None:
         """Writes what was found, and the items first: results.json never names items that are not there.
 
         Args:
