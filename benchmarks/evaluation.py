@@ -2,7 +2,8 @@
 
 A model of the demo's shape with random weights, on the CPU, scores the same sequences in three ways: BLiMP's
 sentences, so many pairs of each kind, and a running text in windows of its whole context. In each round every
-candidate takes its turn, so that all see the same machine; values are medians over the rounds, ratios medians within a round.
+candidate takes its turn, so that all see the same machine; values are medians over the rounds, ratios medians within a
+round.
 
 - the model alone: its forward passes over as many tokens, all logits, in full batches without padding, nothing else
 - lm-eval: `HFLM._loglikelihood_tokens`, which its tasks call, with its default batch size and with a larger one
