@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 
 from .journal import Journal
 
@@ -27,6 +28,8 @@ MAX_TOKENS = 4096
 """Of a batch, padding included; a longer row is a batch of its own."""
 
 MOST_BRANCHES = 8
+
+CACHED_ROWS = 64
 
 LARGEST_DIFFERENCE = {torch.float16: 1e-2, torch.bfloat16: 3e-2}
 """Between the logits of a sequence in a tree and by itself, relative to the largest; else there are no trees.
@@ -155,7 +158,10 @@ class LogLikelihoods:
         flat = flat.float()
         of_target = flat.gather(1, wanted[:, None])[:, 0]
         best = flat.amax(dim=1)
-        values = (of_target - flat.logsumexp(dim=1)).double()
+        # A few rows at a time stay in the cache of a CPU: five times as fast there as all at once.
+        size = CACHED_ROWS if self.device.type == "cpu" else len(flat)
+        parts = zip(flat.split(size), wanted.split(size), strict=True)
+        values = -torch.cat([F.cross_entropy(part, of, reduction="none") for part, of in parts]).double()
         owner = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).to(self.device)
         sums = torch.zeros(len(sizes), dtype=torch.float64, device=self.device).index_add_(0, owner, values)
         misses = torch.zeros(len(sizes), device=self.device).index_add_(0, owner, (of_target < best).float())
