@@ -132,7 +132,7 @@ def run_loop(model: Any, rows: Any, case: Case, before_step: Callable[[], None])
             before_step()
             return rows.indices(step, global_batch_size, seed)
 
-        batch, fingerprint = rows.batch, rows.fingerprint
+        batch, fingerprint, texts = rows.batch, rows.fingerprint, rows.texts
 
     words = {str(number): number for number in range(case.vocab_size)}
     tokenizer = PreTrainedTokenizerFast(

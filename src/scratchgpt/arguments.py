@@ -11,6 +11,7 @@ import difflib
 import math
 import os
 import shlex
+import signal
 import sys
 from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
@@ -109,6 +110,14 @@ class RecipeArguments:
         check(self)
 
 
+class _Extend(Action):
+    """Of an option with several values: what is given replaces the default, and what is given again is added."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        before = vars(namespace).get(self.dest)
+        setattr(namespace, self.dest, list(values) if before is self.default else [*before, *values])
+
+
 class _Parser(HfArgumentParser):
     """Its help is the docstring of the recipe, which begins with examples; then the options, each once."""
 
@@ -131,6 +140,8 @@ class _Parser(HfArgumentParser):
             kwargs["help"] = SUPPRESS
         else:
             kwargs["help"] = _help(kwargs.get("help", ""), kwargs.pop("bounds", None), kwargs.get("default"))
+            if kwargs.get("nargs") == "+":
+                kwargs["action"] = _Extend
             if "choices" not in kwargs:
                 kwargs["metavar"] = {int: "INT", float: "FLOAT", str: "TEXT"}.get(kwargs["type"], "true|false")
         self.groups = self.groups or {heading: self.add_argument_group(heading) for heading in HEADINGS}
@@ -242,7 +253,8 @@ def write_arguments(arguments: Any, directory: str | os.PathLike[str]) -> None:
 
 
 def run_recipe(main: Callable[[], object]) -> None:
-    """Calls `main`. A mistake of the user's (ValueError, OSError) becomes one line on standard error and exit code 2.
+    """Calls `main`. A mistake of the user's (ValueError, OSError) becomes one line on standard error and exit code 2,
+    Ctrl-C (before training, which has its own way) one line and exit code 130.
 
     In Python's development mode (`python -X dev recipes/…`) the traceback is shown as well.
     """
@@ -253,6 +265,9 @@ def run_recipe(main: Callable[[], object]) -> None:
             raise
         print(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(EXIT_MISTAKE)
+    except KeyboardInterrupt:
+        print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def _guess(name: str, kind: type) -> str:

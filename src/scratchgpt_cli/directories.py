@@ -97,14 +97,14 @@ def of_model(model: Path) -> Iterator[tuple[str, str]]:
         yield "built of", f"{config.position_embedding_type} positions, {config.norm_type}, {mlp}, {head}"
     if (config.architectures or [""])[0].endswith("Classification"):
         yield "labels", ", ".join(map(str, config.id2label.values()))
-    yield "parameters", weights(sorted(model.glob("*.safetensors")))
+    yield "parameters", weights(sorted(model.glob("model*.safetensors")))
     yield from of_tokenizer(model)
 
 
 def of_adapter(adapter: Path) -> Iterator[tuple[str, str]]:
     config = read_json(adapter / "adapter_config.json")
     yield "kind", f"{config['peft_type']}, rank {config.get('r')}, of a {config.get('task_type')} model"
-    yield "parameters", weights(sorted(adapter.glob("*.safetensors")))
+    yield "parameters", weights(sorted(adapter.glob("adapter_model*.safetensors")))
     if (adapter / BASE_FILE).is_file():
         base = read_base_reference(adapter)
         there = "which is there" if Path(base.base).is_dir() else "which is not there (--base says where it is)"

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
 from scratchgpt.adapters import AdapterArguments, add_adapter, load_base
@@ -45,6 +45,7 @@ ENOUGH = {
     "export_model": "--model_name_or_path base --output_dir out --to qwen3",
     "import_gpt2": "--model_name_or_path gpt2 --tokenizer none --output_dir out",
     "evaluate": "--answers answers.jsonl --output_dir out",
+    "judge": "--answers answers.jsonl --judge base --output_dir out",
     "results_page": "--run_dir run --data text.jsonl --output out.md",
     "text_files": "--source text.jsonl --output_dir out --min_characters 1 --near_duplicate_threshold 1",
     "alpaca": "--source alpaca.json --output_dir out",
@@ -200,12 +201,57 @@ MISTAKES = [
     ("import_gpt2", "--tokenizer nowhere/tokenizer", "nowhere/tokenizer"),
     ("evaluate", "!--output_dir out", "give --answers"),
     ("evaluate", "--model base", "one of the two"),
-    ("evaluate", "!--model base --output_dir out", "--model needs --data"),
+    ("evaluate", "!--model base --output_dir out", "there is nothing to measure: give --text"),
+    ("evaluate", "!--model base --suite best --output_dir out", "--suite best: give quick or full alone, or names of"),
+    ("evaluate", "!--model base --suite quick text --text text.jsonl --output_dir out", "--suite quick"),
+    ("evaluate", "!--model base --suite text --output_dir out", "the suite text needs --text"),
+    ("evaluate", "!--model base --suite answers --output_dir out", "the suite answers needs --data"),
+    ("evaluate", "!--model base --suite full --output_dir out", "blimp is neither here nor to be had from the Hub"),
+    (
+        "evaluate",
+        "!--model base --suite piqa --benchmarks_dir folder --output_dir out",
+        "the benchmark piqa is neither",
+    ),
+    ("evaluate", "!--model base --suite piqa --benchmarks_dir nowhere --output_dir out", "nowhere is no folder"),
+    ("evaluate", "!--model base --benchmarks_dir columns --output_dir out", "piqa needs the columns (query, choices"),
+    ("evaluate", "!--model base --text nowhere.txt --output_dir out", "nowhere.txt"),
+    ("evaluate", "!--model base --text text.jsonl --text_column story --output_dir out", "no text in column 'story'"),
+    ("evaluate", "!--model base --text empty.txt --output_dir out", "empty.txt holds no text"),
+    ("evaluate", "!--model base --text text.jsonl --train_text empty.txt --output_dir out", "empty.txt holds no text"),
+    (
+        "evaluate",
+        "!--model base --suite text --text text.jsonl --stride 65 --output_dir out",
+        "--stride 65 is more than",
+    ),
+    ("evaluate", "!--model base --text text.jsonl --stride 0 --output_dir out", "stride=0"),
+    ("evaluate", "!--model base --model base/ --text text.jsonl --output_dir out", "give each model once"),
+    ("evaluate", "!--model nowhere/model --text text.jsonl --output_dir out", "nowhere/model"),
+    ("evaluate", "!--model base --model classifier --text text.jsonl --output_dir out", "classifier is a classifier"),
+    ("evaluate", "!--model gpt2 --text text.jsonl --output_dir out", "gpt2 has no tokenizer"),
+    ("evaluate", "!--model other_ids --text text.jsonl --output_dir out", "they do not belong together"),
+    ("evaluate", "!--model no_end --text text.jsonl --output_dir out", "the tokenizer has no end-of-text token"),
+    ("evaluate", "!--model orphan --text text.jsonl --output_dir out", "gone"),
     ("evaluate", "--answers nowhere.json", "nowhere.json is no file"),
     ("evaluate", "--answers chats.jsonl", "has no column 'model_response' for the answer"),
     ("evaluate", "--answer_column said", "has no column 'said'"),
     ("evaluate", "--output_dir full", "full is not empty"),
-    ("evaluate", "!--model classifier --data chats.jsonl --split train --output_dir out", "ScratchGPTForCausalLM"),
+    ("evaluate", "!--model classifier --data chats.jsonl --split train --output_dir out", "is a classifier"),
+    ("judge", "!--output_dir out", "give --answers or --preferences"),
+    ("judge", "--preferences answers.jsonl", "one of the two"),
+    ("judge", "!--answers answers.jsonl --output_dir out", "--judge is missing"),
+    ("judge", "--answers nowhere.json", "nowhere.json is no file"),
+    ("judge", "!--answers answers.jsonl chats.jsonl --judge base --output_dir out", "the same questions"),
+    ("judge", "--answer_column said", "no text in the column 'said'"),
+    ("judge", "!--preferences answers.jsonl --judge base --output_dir out", "no text in the column 'chosen'"),
+    ("judge", "--judge nowhere/model", "nowhere/model"),
+    ("judge", "--judge classifier", "ScratchGPTForCausalLM"),
+    ("judge", "--judge http://localhost:1", "--judge_model"),
+    ("judge", "--judge ftp://localhost:1 --judge_model m", "is no address"),
+    ("judge", "--verdicts nowhere.json", "nowhere.json is no file"),
+    ("judge", "--verdicts labels.csv", "no column 'verdict' or 'score'"),
+    ("judge", "--verdicts scores.json", "scores.json holds 3 verdicts and there are 1 answers"),
+    ("judge", "--verdicts letters.json", "letters belong to two files"),
+    ("judge", "--output_dir full", "full is not empty"),
     ("results_page", "--run_dir nowhere", "nowhere"),
     ("results_page", "--run_dir folder", "folder"),
     # Data builders.
@@ -252,7 +298,14 @@ def make_models() -> None:
     save_model(ScratchGPTForCausalLM(config), tokenizer, "other_base")
     save_model(ScratchGPTForSequenceClassification(config), tokenizer, "classifier")
     save_model(add_adapter(load_base("base"), AdapterArguments()), tokenizer, "adapter")
-    Path("answers.jsonl").write_text('{"output": "yes", "model_response": "yes"}\n')
+    PreTrainedTokenizerFast(tokenizer_file="tokenizer/tokenizer.json").save_pretrained("no_end")
+    GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=1, n_head=2)).save_pretrained("no_end")
+    gpt2 = GPT2Config(vocab_size=20, n_positions=64, n_embd=32, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    GPT2LMHeadModel(gpt2).save_pretrained("other_ids")
+    tokenizer.save_pretrained("other_ids")
+    Path("columns").mkdir()
+    Path("columns/piqa.jsonl").write_text('{"question": "Who?", "choices": ["a", "b"]}')
+    Path("answers.jsonl").write_text('{"instruction": "Well?", "output": "yes", "model_response": "yes"}\n')
     GPT2LMHeadModel(
         GPT2Config(vocab_size=300, n_positions=64, n_embd=32, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
     ).save_pretrained("gpt2")
@@ -300,6 +353,8 @@ def make_files() -> None:
         "other_labels.csv": ["text,label", "Nobody knows,ugly"],
         "one_label.csv": ["text,label", *[f"word {number},good" for number in range(60)]],
         "header.csv": ["text,label"],
+        "scores.json": ["[1, 2, 3]"],
+        "letters.json": ['["A"]'],
         "unknown.yaml": ["max_step: 3"],
         "broken.yaml": ["max_steps: ["],
     }

@@ -213,3 +213,18 @@ def test_nothing_wrong_is_left_alone() -> None:
     called = []
     run_recipe(lambda: called.append(1))
     assert called == [1]
+
+
+def test_a_list_given_again_goes_on(tmp_path: Path) -> None:
+    """What is given replaces the default, or the file's, once; it kept only the last before."""
+
+    @dataclass
+    class Lists:
+        words: list[str] = option(["a"], "Some.")
+
+    assert parse_arguments(Lists, [], "").words == ["a"]
+    assert parse_arguments(Lists, ["--words", "b", "--words", "c", "d", "--words=e"], "").words == ["b", "c", "d", "e"]
+    (tmp_path / "x.yaml").write_text("words: [f, g]")
+    assert parse_arguments(Lists, [str(tmp_path / "x.yaml")], "").words == ["f", "g"]
+    assert parse_arguments(Lists, [str(tmp_path / "x.yaml"), "--words", "h", "--words", "i"], "").words == ["h", "i"]
+    assert parse_arguments(Lists, [], "").words == ["a"]

@@ -18,7 +18,8 @@ Shapes: B rows of a batch, T tokens of a row (`context_length`).
 import hashlib
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,6 +109,11 @@ class ChatRows:
             positions_BT[b, start:] = np.arange(self.context_length - start)
         batch = {"input_ids": inputs_BT, "shift_labels": targets_BT, "position_ids": positions_BT}
         return {name: torch.from_numpy(values) for name, values in batch.items()}
+
+    def texts(self, tokenizer: Any) -> Iterator[str]:
+        """Of each conversation what the assistant says, and what is said to it."""
+        for ids, mask in self.chats:
+            yield from tokenizer.batch_decode([ids[mask].tolist(), ids[~mask].tolist()], skip_special_tokens=True)
 
     def fingerprint(self) -> str:
         """SHA-256 of everything the rows are made of, as hexadecimal digits."""

@@ -35,7 +35,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -43,6 +43,9 @@ import torch
 from .corpus import Corpus, Encoder
 
 IGNORE_INDEX = -100
+
+DECODED_TOGETHER = 256
+"""Documents, where rows are made text again."""
 
 Batch = dict[str, torch.Tensor]
 
@@ -64,6 +67,10 @@ class Rows(Protocol):
 
     def fingerprint(self) -> str:
         """A hash that other rows do not have, for the identity of a run."""
+        ...
+
+    def texts(self, tokenizer: Any) -> Iterator[str]:
+        """What the rows were made from, for the sketch of the training text; `tokenizer` is the one of their ids."""
         ...
 
 
@@ -130,6 +137,14 @@ class SlidingWindows:
         window_BT = np.take(self.corpus.tokens, where_BT, mode="clip")
         num_tokens_B = self.corpus.num_tokens - first_B
         return make_rows(window_BT, num_tokens_B, self.corpus.eos_token_id, self.mask_documents)
+
+    def texts(self, tokenizer: Any) -> Iterator[str]:
+        """The documents of the corpus."""
+        for start in range(0, self.corpus.num_documents, DECODED_TOGETHER):
+            numbers = range(start, min(start + DECODED_TOGETHER, self.corpus.num_documents))
+            yield from tokenizer.batch_decode(
+                [self.corpus.document(number).tolist() for number in numbers], skip_special_tokens=True
+            )
 
     def fingerprint(self) -> str:
         """SHA-256 of what the rows are made of, as hexadecimal digits."""
@@ -249,7 +264,7 @@ class StreamingRows:
     ) -> None:
         if context_length < 1:
             raise ValueError(f"context_length must be at least 1, got {context_length}")
-        self.texts, self.encoder = texts, Encoder.load(tokenizer_dir)
+        self.documents, self.encoder = texts, Encoder.load(tokenizer_dir)
         self.context_length, self.mask_documents = context_length, mask_documents
         self.load_state_dict({"epoch": 0, "documents": 0, "tokens": 0})
 
@@ -296,6 +311,11 @@ class StreamingRows:
         lengths_B = np.array([len(window) for window in windows])
         return make_rows(padded_BT, lengths_B, self.encoder.eos_token_id, self.mask_documents)
 
+    def texts(self, tokenizer: Any) -> Iterator[str]:
+        """The documents that were read so far."""
+        state = self.state_dict()
+        return iter(self.documents() if state["epoch"] else islice(self.documents(), state["documents"] + 1))
+
     def fingerprint(self) -> str:
         """SHA-256 of how the rows are made; what the texts are it cannot know."""
         parts = (self.encoder.fingerprint, self.context_length, self.mask_documents)
@@ -310,7 +330,7 @@ class StreamingRows:
         """Rows without end, from the given place on."""
         length = self.context_length
         while True:
-            texts, beginning = iter(self.texts()), documents == tokens == 0
+            texts, beginning = iter(self.documents()), documents == tokens == 0
             if sum(1 for _ in islice(texts, documents)) < documents:
                 raise ValueError(
                     f"the stream ends before document {documents}, where the state is: it is not the same"

@@ -8,8 +8,9 @@ its number: as everywhere in training there is no state to save.
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,6 +88,9 @@ class TextRows:
         """
         epoch, number = divmod(step, -(-len(self) // global_batch_size))
         return self._batches(global_batch_size, seed, epoch)[number]
+
+    def texts(self, tokenizer: Any) -> Iterator[str]:
+        return iter(self.data.texts)
 
     def fingerprint(self) -> str:
         """SHA-256 of ids, labels, the labels' names and how batches are padded, as hexadecimal digits."""

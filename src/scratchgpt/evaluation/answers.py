@@ -10,7 +10,7 @@ Every score comes with a 95 % interval by bootstrap over answers (Efron 1979), f
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -219,6 +219,10 @@ class FinishedAnswers:
         """The answers and the metrics."""
         return {"answers": self.answers.fingerprint(), "metrics": self.scoring.signatures(), "seed": SEED}
 
+    def texts(self) -> Iterable[str]:
+        """Each question with its reference."""
+        return map("\n\n".join, zip(self.answers.questions, self.answers.references, strict=True))
+
     def check(self, config: Any, tokenizer: Any) -> None:
         """Raises ValueError where a metric cannot be computed."""
         self.scoring.signatures()
@@ -262,6 +266,10 @@ class ModelAnswers:
         asked = hashlib.sha256(json.dumps([asdict(each) for each in self.questions]).encode()).hexdigest()
         how = {"max_new_tokens": self.max_new_tokens, "do_sample": False}
         return {"questions": asked, "answering": how, "metrics": self.scoring.signatures(), "seed": SEED}
+
+    def texts(self) -> Iterable[str]:
+        """Each question with its reference."""
+        return (f"{each.messages[-1]['content']}\n\n{each.reference}" for each in self.questions)
 
     def check(self, config: Any, tokenizer: Any) -> None:
         """Raises ValueError for a model that cannot answer, and where a metric cannot be computed."""

@@ -15,16 +15,20 @@ from ..data.labelled_texts import LabelledTexts
 from .classification import ClassificationResult, measure
 
 
+def unigram_bits(tokens: np.ndarray, vocab_size: int) -> np.ndarray:
+    """Bits of each id, [V], for a model that knows how often each occurs in `tokens`, one count added (Laplace)."""
+    counts = np.bincount(tokens, minlength=vocab_size) + 1.0
+    return -np.log2(counts / counts.sum())
+
+
 def unigram_bits_per_byte(train: Corpus, evaluation: Corpus, byte_counts: np.ndarray) -> float:
-    """Bits per byte of a model that knows only token frequencies, with one count added to each (Laplace).
+    """Bits per byte of a model that knows only token frequencies: see `unigram_bits`.
 
     Args:
         byte_counts: bytes that each id spells, [V]; tokens without bytes (special ones) are left out, as in
             `evaluate_language_model`.
     """
-    counts = np.ones(len(byte_counts))
-    counts += np.bincount(train.tokens, minlength=len(byte_counts))
-    bits = -np.log2(counts / counts.sum())
+    bits = unigram_bits(train.tokens, len(byte_counts))
     tokens = np.asarray(evaluation.tokens)
     sizes = byte_counts[tokens]
     return float(bits[tokens[sizes > 0]].sum() / sizes.sum())

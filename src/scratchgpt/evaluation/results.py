@@ -7,14 +7,22 @@ Beside it `items/<suite>.json` holds the score of every item, so that two models
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from ..hub.staging import replaced_file
+from .contamination import Overlap
+from .statistics import wilson_interval
 
 FILE = "results.json"
+
+Z, Z_POWER = 1.959964, 0.841621
+"""Of the normal distribution the 97.5th and the 80th percentile."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,53 @@ class Suite(Protocol):
         """Raises ValueError, with a remedy, where the suite cannot be run. Called before any work."""
         ...
 
+    def texts(self) -> Iterable[str]:
+        """The texts of the items that are scored, as a model could have seen them in training."""
+        ...
+
     def run(self, model: Any, tokenizer: Any) -> SuiteResult: ...
+
+
+class DoesNotFit(ValueError):
+    """A suite cannot be run on this model, though both are as they should be."""
+
+
+def score_against_chance(
+    scores: Sequence[float], chance: float, signature: str, groups: Sequence[str] | None = None
+) -> Measurement:
+    """The mean score of many items, with what is needed to tell whether it means anything.
+
+    Its details: `standard_error` of the mean; `chance` and `centred`, (score - chance) / (1 - chance);
+    `smallest_difference`, from which on two models with different items of this number would be told apart in 80 %
+    of all cases at the 5 % level (on the same items less is enough); `verdict`, in words.
+
+    Args:
+        scores: between 0 and 1.
+        chance: the expected score of who guesses.
+        groups: of the items, if the mean is that of the groups' means.
+    """
+    values = np.asarray(scores, dtype=float)
+    names = np.zeros(len(values)) if groups is None else np.asarray(groups)
+    parts = [values[names == name] for name in np.unique(names)]
+    value = float(np.mean([part.mean() for part in parts]))
+    variances = [part.var(ddof=1) / len(part) if len(part) > 1 else 0.25 for part in parts]
+    error = math.sqrt(sum(variances)) / len(parts)
+    if groups is None and set(values) <= {0.0, 1.0}:
+        interval = wilson_interval(int(values.sum()), len(values))
+    else:
+        interval = (max(0.0, value - Z * error), min(1.0, value + Z * error))
+    above = interval[0] > chance
+    # Where all items are right, or none is, the items show no variance; then as if two more were right and two wrong.
+    rate = (values.sum() + 2) / (len(values) + 4)
+    larger = error or math.sqrt(rate * (1 - rate) / (len(values) + 4))
+    details = {
+        "standard_error": error,
+        "chance": chance,
+        "centred": (value - chance) / (1 - chance),
+        "smallest_difference": (Z + Z_POWER) * math.sqrt(2) * larger,
+        "verdict": "above chance" if above else "below chance" if interval[1] < chance else "not above chance",
+    }
+    return Measurement(value, len(values), interval, signature, details)
 
 
 class Results:
@@ -80,13 +134,42 @@ class Results:
         """Whether the suite was run on this model as it would be today."""
         return suite.name in self.values and self.values["identities"].get(suite.name) == _hash(suite.identity())
 
-    def record(self, suite: Suite, result: SuiteResult) -> None:
-        """Writes what was found, and the items first: results.json never names items that are not there."""
+    def record(self, suite: Suite, result: SuiteResult, overlap: Overlap | None = None) -> None:
+        """Writes what was found, and the items first: results.json never names items that are not there.
+
+        Args:
+            overlap: of the suite's texts with the model's training text. Where there is some, the means of the items
+                that were seen and of the others are recorded apart.
+        """
         (self.directory / "items").mkdir(parents=True, exist_ok=True)
         _write(self.directory / "items" / f"{suite.name}.json", {name: list(of) for name, of in result.items.items()})
         self.values[suite.name] = {name: found.as_dict() for name, found in result.metrics.items()}
         self.values["identities"][suite.name] = _hash(suite.identity())
+        if overlap is not None:
+            halves = {
+                name: {"clean": _mean(of, ~overlap.seen), "seen": _mean(of, overlap.seen)}
+                for name, of in result.items.items()
+                if overlap.seen.any() and len(of) == len(overlap.seen)
+            }
+            self.values.setdefault("overlap", {})[suite.name] = overlap.as_dict() | halves
         _write(self.directory / FILE, self.values)
+
+    def table(self, suite: str) -> str:
+        """The results of a suite, one a line; parts of another, such as `accuracy/ellipsis`, are left out."""
+        lines = []
+        for name, found in self.values[suite].items():
+            if "/" in name:
+                continue
+            low, high = found["interval"] or (None, None)
+            interval = "" if low is None else f"  (95 %: {low:.4f} to {high:.4f})"
+            verdict = f"  {found['verdict']}" if "verdict" in found else ""
+            title = name if suite == "answers" else f"{suite} {name}"
+            lines.append(f"{title:<28} {found['value']:>9.4f}  n = {found['count']:,}{interval}{verdict}")
+        return "\n".join(lines)
+
+
+def _mean(items: Sequence[float], which: np.ndarray) -> float | None:
+    return float(np.asarray(items)[which].mean()) if which.any() else None
 
 
 def _hash(identity: Mapping[str, Any]) -> str:

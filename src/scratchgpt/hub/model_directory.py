@@ -20,6 +20,7 @@ from .fingerprints import BaseReference, base_reference, seen_from, write_base_r
 from .names import check_source
 from .seals import seal, verify_if_sealed
 from .staging import staged_directory
+from .training_texts import TrainingTexts
 
 if TYPE_CHECKING:
     from peft import PeftModel  # heavy to import, and only adapters need it
@@ -132,6 +133,7 @@ def save_model(
     overwrite: bool = False,
     state_dict: dict[str, torch.Tensor] | None = None,
     base: BaseReference | None = None,
+    training_texts: TrainingTexts | None = None,
 ) -> None:
     """Writes a model directory that `AutoModel…` and `AutoTokenizer` load: weights, configuration, tokenizer, code.
 
@@ -141,6 +143,7 @@ def save_model(
         overwrite: whether an earlier model directory may be replaced; that happens only after the new one is complete.
         state_dict: weights to write instead of the model's own (gathered from several devices, or averaged).
         base: as for `write_model`.
+        training_texts: sketches of what it was trained on; default: those of the directory it was loaded from.
 
     Raises:
         ValueError: as `check_tokenizer`, for weights that are not finite, and where `directory` holds something that
@@ -151,6 +154,9 @@ def save_model(
     marker = "adapter_config.json" if is_adapted(model) else "config.json"
     with staged_directory(directory, overwrite, marker=marker) as staging:
         write_model(model, tokenizer, staging, state_dict, base)
+        training_texts = training_texts or TrainingTexts.of(model)
+        if training_texts.sketches:
+            training_texts.write(staging)
         seal(staging)
 
 

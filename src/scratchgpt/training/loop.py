@@ -45,6 +45,7 @@ from ..hub.model_directory import (
     save_model,
 )
 from ..hub.staging import replaced_file
+from ..hub.training_texts import Sketch, SketchBuilder, TrainingTexts
 from ..performance import configure_process
 from .arguments import TrainingArguments
 from .checkpoints import PREFIX, CheckpointError, OutputDirectoryLock, verify_checkpoint
@@ -168,6 +169,7 @@ class _Run:
         precision = str(autocast_dtype(arguments, accelerator.device))
         environment = {"mixed_precision": precision, **environment_of(accelerator)}
         identity = run_identity(arguments, task, model, tokenizer, data_fingerprint, environment)
+        self.base_texts = TrainingTexts.of(model)
         self.state = self._prepare(model, identity)
         self.step = TrainingStep(task, self.state.model, arguments, accelerator)
 
@@ -379,12 +381,20 @@ class _Run:
             weights = self.state.weights()
             if self.accelerator.is_main_process:
                 state, final = self.state, self.output_dir / "final"
-                save_model(state.writer, self.tokenizer, final, True, state_dict=weights, base=state.base)
+                save_model(
+                    state.writer, self.tokenizer, final, True, state_dict=weights, base=state.base,
+                    training_texts=self.base_texts.after(self._sketch()),
+                )  # fmt: skip
         if self.accelerator.is_main_process:
             self._write_results(result)
             plot_metrics(read_metrics(self.output_dir / "metrics.jsonl"), self.output_dir)
             self._judge(result)
         self.accelerator.wait_for_everyone()
+
+    def _sketch(self) -> Sketch:
+        builder = SketchBuilder()
+        builder.add(self.task.train_rows.texts(self.tokenizer))
+        return builder.sketch()
 
     def _judge(self, result: Evaluation) -> None:
         """Says so where the validation loss ended above its best, or where guessing would do as well."""

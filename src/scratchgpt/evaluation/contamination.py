@@ -1,0 +1,84 @@
+"""Whether a model is tested on what it was trained on: texts of a test set beside the sketches that the model carries.
+
+    overlap = check_overlap(texts, "runs/chat/final")
+    overlap.refuse("data/test.jsonl")          # ValueError where more than 1 % of them were seen
+    print(overlap)
+
+See `hub.training_texts` for what is compared. A model without sketches is not checked, and nothing is claimed of it.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..hub.training_texts import TrainingTexts
+
+ENOUGH = 0.5
+"""A text counts as seen where so much of it stands in the training text."""
+
+TOLERATED = 0.01
+"""Share of a test set that may be seen: texts of one kind share a few by chance."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What of a test set stands in the training texts of a model."""
+
+    is_checked: bool
+    """Whether the model says what it was trained on."""
+    is_complete: bool
+    """Whether the models that it began with do, too."""
+    seen: np.ndarray
+    """bool [texts]."""
+    examples: tuple[str, ...]
+    """Beginnings of a few of those that were seen."""
+
+    @property
+    def share(self) -> float:
+        return float(self.seen.mean()) if len(self.seen) else 0.0
+
+    @property
+    def is_contaminated(self) -> bool:
+        return self.share > TOLERATED
+
+    def __str__(self) -> str:
+        if not self.is_checked:
+            return "not checked against the training text: the model has no record of it"
+        found = f"{int(self.seen.sum()):,} of {len(self.seen):,} texts ({self.share:.1%}) stand in the training text"
+        unknown = "" if self.is_complete else "; that of the model it began with is not known"
+        return found + unknown
+
+    def as_dict(self) -> dict[str, Any]:
+        """For results.json."""
+        if not self.is_checked:
+            return {"checked": False}
+        return {"checked": True, "complete": self.is_complete, "count": len(self.seen), "seen": int(self.seen.sum())}
+
+    def refuse(self, name: str) -> None:
+        """
+        Raises:
+            ValueError: where too many texts of the test set `name` were seen; gives their share and an example.
+        """
+        if self.is_contaminated:
+            raise ValueError(
+                f"{name} is contaminated: {self}, such as {json.dumps(self.examples[0], ensure_ascii=False)}; test on "
+                "other texts, or give --allow_overlap true to score those that were seen and the others apart"
+            )
+
+
+def check_overlap(texts: Sequence[str], model: str | os.PathLike[str]) -> Overlap:
+    """
+    Args:
+        texts: of a test set, one for each item: question and answer, or the whole document.
+        model: a model directory, that of an adapter, or a Hub name.
+    """
+    known = TrainingTexts.read(model)
+    if known is None:
+        return Overlap(False, False, np.zeros(len(texts), dtype=bool), ())
+    seen = known.seen(texts) >= ENOUGH
+    examples = [" ".join(text.split())[:80] for text, is_seen in zip(texts, seen, strict=True) if is_seen]
+    return Overlap(True, known.is_complete, seen, tuple(examples[:3]))
