@@ -14,6 +14,7 @@ A model is called better only where the corrected p-value is at most 0.05 and th
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import optimize, stats
@@ -140,7 +141,7 @@ class ErrorWithRuns:
         least = math.log(1e-300)
         if self.reach(math.exp(least)) <= abs(difference):
             return 0.0
-        tail = optimize.brentq(lambda log: self.reach(math.exp(log)) - abs(difference), least, math.log(0.5))
+        tail: Any = optimize.brentq(lambda log: self.reach(math.exp(log)) - abs(difference), least, math.log(0.5))
         return min(1.0, 2 * math.exp(tail))
 
 
