@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -198,6 +199,22 @@ def test_an_adapter_a_rounded_model_and_a_5_gram(tokenizer: Any, data: Path) -> 
         assert rounded["text"]["bits_per_byte"]["value"] == pytest.approx(of_base, rel=0.05)
 
 
+def test_several_models_are_compared(tokenizer: Any, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = save("ours", tokenizer, data / "model")
+    evaluate.main(options(data, model, train_text=data / "text.jsonl"))
+    assert "**blimp (accuracy)**: " in capsys.readouterr().out
+    assert "| 5-gram | " in (data / "out" / "comparison.md").read_text(encoding="utf-8")
+
+
+def test_what_cannot_be_compared_is_no_mistake(tokenizer: Any, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The models have been measured; a single document says nothing about which is better."""
+    model = save("ours", tokenizer, data / "model")
+    text = write(data / "one.jsonl", [{"text": TEXTS[0]}])
+    evaluate.main([f"--model={model}", f"--text={text}", f"--train_text={text}", f"--output_dir={data / 'out'}"])
+    assert "No comparison: there is nothing to compare. text: not compared, since one item" in capsys.readouterr().out
+    assert "text" in results(data / "out")
+
+
 def test_a_killed_run_goes_on(
     tokenizer: Any, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,8 +297,9 @@ def test_a_text_that_was_trained_on_is_refused(tmp_path: Path, capsys: pytest.Ca
     found = results(tmp_path / "out")["overlap"]["text"]
     assert (found["count"], found["seen"], found["checked"], found["complete"]) == (12, 4, True, True)
     halves, items = found["bits_per_byte"], json.loads((tmp_path / "out" / "items" / "text.json").read_text())
-    assert halves["clean"] == pytest.approx(sum(items["bits_per_byte"][:8]) / 8)
-    assert halves["seen"] == pytest.approx(sum(items["bits_per_byte"][8:]) / 4)
+    bits, sizes = items["bits_per_byte"], items["weights"]
+    assert halves["clean"] == pytest.approx(np.average(bits[:8], weights=sizes[:8]))
+    assert halves["seen"] == pytest.approx(np.average(bits[8:], weights=sizes[8:]))
     # It goes on with another text, and knows both.
     (workplace / "more.jsonl").write_text("".join(json.dumps({"text": text * 3}) + "\n" for text in new))
     more = {"data": workplace / "more.jsonl", "train_split": "train", "model_name_or_path": model, "max_steps": 2}

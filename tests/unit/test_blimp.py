@@ -61,6 +61,7 @@ def test_by_hand(tokenizer: Any, tmp_path: Path) -> None:
     assert found.items["accuracy"] == right
     accuracy = found.metrics["accuracy"]
     assert accuracy.value == pytest.approx(np.mean([(right[0] + right[1]) / 2, right[2], right[3]]))
+    assert np.average(right, weights=found.items["weights"]) == pytest.approx(accuracy.value)
     assert accuracy.count == 4
     assert accuracy.details["chance"] == 0.5
     assert accuracy.details["centred"] == pytest.approx(2 * accuracy.value - 1)

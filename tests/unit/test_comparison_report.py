@@ -190,6 +190,14 @@ def test_the_rest_is_compared_where_one_suite_cannot_be(tmp_path: Path) -> None:
     assert summary[1] == "- **text**: not compared, since one item, or document, cannot tell anything: give more."
 
 
+def test_items_that_a_model_has_read_in_training_are_named(tmp_path: Path) -> None:
+    directories = [measured(tmp_path / name, right(share)) for name, share in (("a", 0.9), ("b", 0.7))]
+    file = tmp_path / "a" / "results.json"
+    overlap = {"overlap": {"blimp": {"checked": True, "complete": True, "count": 400, "seen": 100}}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | overlap))
+    assert "; a has read 25.0% of these items in training." in write_report(directories, tmp_path)
+
+
 def test_somebody_elses_page_is_kept(tmp_path: Path) -> None:
     directories = [measured(tmp_path / name, right(0.7)) for name in "ab"]
     (tmp_path / PAGE).write_text("my notes")

@@ -7,6 +7,7 @@ cannot tell anything apart. The score is the mean of the 67 paradigms, and guess
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from ..data.files import ROWS, is_saved_data_set, read_rows, suffix_of
 from .benchmark_data import read_hub, read_local, spread
 from .log_likelihoods import Scorer, context_length, prefix_token
-from .results import DoesNotFit, Measurement, SuiteResult, score_against_chance
+from .results import WEIGHTS, DoesNotFit, Measurement, SuiteResult, score_against_chance
 from .text import tokenize
 
 HUB, SPLIT = "nyu-mll/blimp", "train"
@@ -200,4 +201,7 @@ class BlimpSuite:
         for paradigm in sorted(set(paradigms.tolist())):
             of_it = paradigms == paradigm
             add(f"accuracy/{phenomena[of_it][0]}/{paradigm}", of_it)
-        return SuiteResult(metrics, {"accuracy": scores.tolist()})
+        # Each paradigm counts the same, however many pairs it has.
+        sizes = Counter(paradigms.tolist())
+        weights = [1 / sizes[paradigm] for paradigm in paradigms.tolist()]
+        return SuiteResult(metrics, {"accuracy": scores.tolist(), WEIGHTS: weights})

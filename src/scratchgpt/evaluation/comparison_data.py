@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from .comparison import Comparison
-from .results import FILE
+from .results import FILE, WEIGHTS
 from .statistics import mean_interval
 
 MAIN = ("accuracy_norm", "accuracy", "bits_per_byte", "rougeL")
@@ -173,7 +173,7 @@ def read_tasks(rows: Sequence[Row]) -> tuple[list[Task], list[str]]:
                 )
         items = {run.name: run.items(suite) for run in theirs}
         metrics = [name for name in next(iter(items.values()), {}) if all(name in each for each in items.values())]
-        metrics = [name for name in MAIN if name in metrics][:1] or [name for name in metrics if name != "weights"]
+        metrics = [name for name in MAIN if name in metrics][:1] or [name for name in metrics if name != WEIGHTS]
         counts = {len(each[metric]) for each in items.values() for metric in metrics}
         if len(theirs) < 2 or not metrics:
             left_out.append(f"**{suite}**: not compared, since fewer than two models have scores of single items.")
@@ -243,4 +243,4 @@ def item_scores(task: Task) -> dict[str, np.ndarray]:
     items = {row.name: [run.items(task.suite) for run in row.runs] for row in task.rows}
     scores = {name: np.array([run[task.metric] for run in runs], dtype=float) for name, runs in items.items()}
     first = next(iter(items.values()))[0]
-    return scores | {"": np.array([first.get("weights", [1.0] * len(first[task.metric]))], dtype=float)}
+    return scores | {"": np.array([first.get(WEIGHTS, [1.0] * len(first[task.metric]))], dtype=float)}

@@ -113,13 +113,16 @@ def _win_rates(tasks: Sequence[Task]) -> Any:
     if not tasks:
         return None
     most = max(len(task.comparisons) for task in tasks)
+    colors = {"left is better": "C0", "equal": "lightgrey", "right is better": "C1"}
+    shown: dict[str, Any] = {}
     figure, panels = _panels(len(tasks), 6, 0.9 + 0.42 * most, columns=2)
     for axes, task in zip(panels, tasks, strict=True):
         for place, found in enumerate(task.comparisons.values()):
             first, second = found.wins[::-1] if task.lower_is_better else found.wins
             left = 0.0
-            for share, color in ((first, "C0"), (max(0.0, 1 - first - second), "lightgrey"), (second, "C1")):
-                axes.barh(place, 100 * share, left=100 * left, color=color)
+            shares = (first, max(0.0, 1 - first - second), second)
+            for share, (label, color) in zip(shares, colors.items(), strict=True):
+                shown[label] = axes.barh(place, 100 * share, left=100 * left, color=color)
                 if share > 0.07:
                     middle = 100 * (left + share / 2)
                     axes.text(middle, place, f"{share:.0%}", ha="center", va="center", size="small")
@@ -127,5 +130,6 @@ def _win_rates(tasks: Sequence[Task]) -> Any:
         axes.set_yticks(range(len(task.comparisons)), [f"{one} : {other}" for one, other in task.comparisons])
         axes.invert_yaxis()
         axes.set_title(task.suite, size="medium")
-        axes.set(xlim=(0, 100), xlabel="% of items (blue: left is better, orange: right is better)")
+        axes.set(xlim=(0, 100), xlabel="% of items")
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=len(shown))
     return figure

@@ -84,6 +84,10 @@ def summarize(task: Task) -> str:
     if weak and task.chance is not None:
         who = f"{_listed(weak)} {'is' if len(weak) == 1 else 'are'} not"
         parts.append(f"{'none is' if len(weak) == len(order) > 1 else who} above chance ({task.show(task.chance)})")
+    for row in task.rows:
+        overlaps = [run.results.get("overlap", {}).get(task.suite, {}) for run in row.runs]
+        if seen := max(each.get("seen", 0) / each.get("count", 1) for each in overlaps):
+            parts.append(f"{row.name} has read {seen:.1%} of these items in training")
     return f"**{task.title}**: {'; '.join(parts)}."
 
 

@@ -21,6 +21,9 @@ from .statistics import wilson_interval
 
 FILE = "results.json"
 
+WEIGHTS = "weights"
+"""Among the items' scores: what each item counts for in the mean that is the value; default: the same."""
+
 Z, Z_POWER = 1.959964, 0.841621
 """Of the normal distribution the 97.5th and the 80th percentile."""
 
@@ -50,7 +53,7 @@ class SuiteResult:
 
     metrics: Mapping[str, Measurement]
     items: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """Of some metrics the score of each item, in the order of the items, for paired comparisons."""
+    """Of some metrics the score of each item, in the order of the items, for paired comparisons; and `WEIGHTS`."""
 
 
 class Named(Protocol):
@@ -150,10 +153,11 @@ class Results:
         self.values[suite.name] = {name: found.as_dict() for name, found in result.metrics.items()}
         self.values["identities"][suite.name] = _hash(suite.identity())
         if overlap is not None:
+            weights = result.items.get(WEIGHTS)
             halves = {
-                name: {"clean": _mean(of, ~overlap.seen), "seen": _mean(of, overlap.seen)}
+                name: {"clean": _mean(of, ~overlap.seen, weights), "seen": _mean(of, overlap.seen, weights)}
                 for name, of in result.items.items()
-                if overlap.seen.any() and len(of) == len(overlap.seen)
+                if overlap.seen.any() and len(of) == len(overlap.seen) and name != WEIGHTS
             }
             self.values.setdefault("overlap", {})[suite.name] = overlap.as_dict() | halves
         _write(self.directory / FILE, self.values)
@@ -172,8 +176,10 @@ class Results:
         return "\n".join(lines)
 
 
-def _mean(items: Sequence[float], which: np.ndarray) -> float | None:
-    return float(np.asarray(items)[which].mean()) if which.any() else None
+def _mean(items: Sequence[float], which: np.ndarray, weights: Sequence[float] | None) -> float | None:
+    if not which.any():
+        return None
+    return float(np.average(np.asarray(items)[which], weights=None if weights is None else np.asarray(weights)[which]))
 
 
 def _hash(identity: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ from ..hub.fingerprints import tokenizer_fingerprint
 from .baselines import compressed_bits_per_byte, unigram_bits
 from .log_likelihoods import Scorer, context_length, prefix_token
 from .ngram import NgramModel
-from .results import DoesNotFit, Measurement, SuiteResult
+from .results import WEIGHTS, DoesNotFit, Measurement, SuiteResult
 from .statistics import ratio_interval
 
 VERSION = "scratchgpt 1"
@@ -156,9 +156,10 @@ class TextSuite:
             found["loss"].signature.replace("loss", "perplexity", 1), details,
         )  # fmt: skip
         found |= self._baselines(tokens, details["bytes"], tokenizer)
-        # Of each document as much as makes their mean the value, so that models compare document by document.
-        share = len(pieces) / math.log(2) / details["bytes"]
-        return SuiteResult(found, {"bits_per_byte": [float(each) for each in of_document * share]})
+        # Of each document; with these weights their mean is the value, so that models compare document by document.
+        weights = sizes["bits_per_byte"]
+        items = {"bits_per_byte": (of_document / math.log(2) / weights).tolist(), WEIGHTS: weights.tolist()}
+        return SuiteResult(found, items)
 
     def _baselines(self, tokens: Sequence[Sequence[int]], num_bytes: int, tokenizer: Any) -> dict[str, Measurement]:
         """Bits per byte of the same text without a neural network."""
