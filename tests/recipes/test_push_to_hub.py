@@ -20,12 +20,13 @@ from recipes import push_to_hub
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratchgpt.adapters import load_adapter
 from scratchgpt.data.builder import BuilderArguments, Built, finish, make_dataset
+from scratchgpt.hub import background_push
 from scratchgpt.hub.model_directory import load_model, save_model
 from scratchgpt.hub.push import NO_XET, PushError, as_on_the_hub, push
 from scratchgpt.hub.push_checks import check_before_push, check_files, files_to_push
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 from tests.hub_server import TOKEN, Fault, Hub, loopback_hub
-from tests.runs import SENTENCES
+from tests.runs import SENTENCES, losses, make_workplace, run_here
 
 CARD = "---\nlicense: mit\n---\n\n# A model\n"
 
@@ -324,3 +325,25 @@ def test_dry_run_sends_nothing(model: Path, hub: Hub, capsys: pytest.CaptureFixt
     assert all(file.name in printed for file in model.iterdir())
     assert f"{len(list(model.iterdir()))} files" in printed
     assert not hub.requests
+
+
+def test_training_goes_on_whatever_the_hub_does(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first commit is refused for a quota; the last checkpoint and final/ arrive, and the losses are the same."""
+    monkeypatch.setattr(background_push, "check_answers", lambda directory: None)  # seconds; tested above
+    workplace = make_workplace(tmp_path)
+    plain = run_here(workplace, "plain")
+    hub.faults += [Fault("POST .*/commit/", 403, "You have exceeded your storage quota", times=1)]
+    capsys.readouterr()
+    output = run_here(workplace, "run", push_to_hub=True, hub_model_id="somebody/model")
+    printed = capsys.readouterr().out
+    assert losses(output) == losses(plain)
+    assert printed.count("is not on the Hub, and the run goes on: ") == 1
+    assert "You have exceeded your storage quota" in printed
+    pushed = hub.files("models/somebody/model")
+    assert pushed["model.safetensors"] == (output / "final" / "model.safetensors").read_bytes()
+    assert not any("training_state" in name or "optimizer" in name for name in pushed)
+    repository = hub.repositories["models/somebody/model"]
+    assert repository.messages[-1] == "Training: final"
+    assert f"final, the last as revision {repository.branches['main']}" in printed
