@@ -265,3 +265,20 @@ def test_bad_input_is_refused_before_training(
             )
         )
     assert not (tmp_path / "refused").exists()
+
+
+def test_test_texts_that_were_trained_on_are_told(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The published fault: 440 of 500 test rows stood in the training set, and the table said nothing."""
+    lines = (workplace / "data.csv").read_text().splitlines()
+    (workplace / "train.csv").write_text("\n".join(lines[:60]) + "\n")
+    (workplace / "test.csv").write_text("\n".join([lines[0], *lines[41:81]]) + "\n")
+    finetune_classifier.main(
+        options(
+            workplace, "leaking", data=workplace / "train.csv", eval_data=workplace / "train.csv",
+            test_data=workplace / "test.csv", max_steps=2, eval_steps=2, save_steps=2,
+        )
+    )  # fmt: skip
+    found = json.loads((workplace / "leaking" / "results.json").read_text())["overlap"]
+    assert found["checked"]
+    assert 0 < found["seen"] < found["count"]
+    assert f"test: {found['seen']} of {found['count']} texts" in capsys.readouterr().out

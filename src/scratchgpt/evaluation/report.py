@@ -5,14 +5,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from transformers import AutoConfig, AutoTokenizer
 
 from ..data.corpus import tokenize_corpus
 from ..data.text import read_texts
 from .baselines import compressed_bits_per_byte, unigram_bits_per_byte
+from .comparison import Pair, compare
 from .language_modelling import token_byte_counts
 from .leakage import ngram_overlap
+from .rouge import NAMES, rouge_f1
+
+BASELINES = {
+    "bits_per_byte_unigram": "token frequencies alone (unigram)",
+    "bits_per_byte_gzip": "gzip -9",
+    "bits_per_byte_xz": "xz -9e",
+    "bits_per_byte_5-gram": "5-gram with Kneser–Ney smoothing",
+}
+"""What the suite `text` compares with, in words."""
 
 Section = tuple[list[str], list[str]]
 """Paragraphs with the results, and those with plots and samples."""
@@ -35,7 +46,12 @@ def kind_of_run(run_dir: Path) -> str:
 
 
 def base_section(
-    run_dir: Path, metrics: Sequence[Mapping[str, Any]], data: str | None, cache_dir: str, plots: str
+    run_dir: Path,
+    metrics: Sequence[Mapping[str, Any]],
+    data: str | None,
+    cache_dir: str,
+    plots: str,
+    evaluation: Mapping[str, Any] | None = None,
 ) -> Section:
     """The base model beside baselines, and what it writes.
 
@@ -43,6 +59,7 @@ def base_section(
         metrics: the lines of its metrics.jsonl.
         data: the data set it was trained on, with the splits train and validation; default: as in its arguments.yaml.
         plots: where the plots are, as seen from the page.
+        evaluation: the results.json that recipes/evaluate.py wrote about the model, whose numbers are shown then.
 
     Raises:
         ValueError: for a run that is not finished, and for data that is not where it was.
@@ -51,14 +68,22 @@ def base_section(
     if data is None:
         data = str(yaml.safe_load((run_dir / "arguments.yaml").read_text(encoding="utf-8"))["data"])
     tokenizer, config = AutoTokenizer.from_pretrained(final), AutoConfig.from_pretrained(final)
-    train, evaluation = (tokenize_corpus(data, final, cache_dir, split) for split in ("train", "validation"))
+    train, validation = (tokenize_corpus(data, final, cache_dir, split) for split in ("train", "validation"))
     byte_counts = token_byte_counts(tokenizer, config.vocab_size).numpy()
-    measured = results["final"]
-    bits = {
-        "token frequencies alone (unigram)": unigram_bits_per_byte(train, evaluation, byte_counts),
-        **compressed_bits_per_byte(list(read_texts(data, "validation"))),
-        f"this model ({results['num_parameters']:,} parameters)": measured["bits_per_byte"],
-    }
+    measured, this = results["final"], f"this model ({results['num_parameters']:,} parameters)"
+    if evaluation and "text" in evaluation:
+        found = {
+            this if name == "bits_per_byte" else BASELINES.get(name, ""): of for name, of in evaluation["text"].items()
+        }
+        bits = {name: _with_interval(found[name]) for name in (*BASELINES.values(), this) if name in found}
+        how = " Bits per byte on whole documents, in brackets 95 % intervals (recipes/evaluate.py)."
+    else:
+        numbers = {
+            BASELINES["bits_per_byte_unigram"]: unigram_bits_per_byte(train, validation, byte_counts),
+            **compressed_bits_per_byte(list(read_texts(data, "validation"))),
+            this: measured["bits_per_byte"],
+        }
+        bits, how = {name: f"{value:.3f}" for name, value in numbers.items()}, ""
     samples = next((line["samples"] for line in reversed(metrics) if "samples" in line), [])
     overlap, runs = ngram_overlap(
         [tokenizer(text, split_special_tokens=True)["input_ids"] for text in samples], train.tokens
@@ -70,8 +95,9 @@ def base_section(
         "## The base model",
         f"{results['steps']:,} steps, {results['num_targets']:,} tokens read from {train.num_bytes:,} bytes of text, "
         f"{speeds[len(speeds) // 2]:,.0f} tokens per second (median). Validation on {measured['num_tokens']:,} tokens "
-        f"({measured['num_bytes']:,} bytes) of documents the model has not read; seed {results['identity']['seed']}.",
-        _table(["", "bits per byte of validation text"], [[name, f"{value:.3f}"] for name, value in bits.items()]),
+        f"({measured['num_bytes']:,} bytes) of documents the model has not read; seed {results['identity']['seed']}."
+        f"{how}",
+        table(["", "bits per byte of validation text"], [[name, value] for name, value in bits.items()]),
         f"Validation loss {measured['loss']:.4f} nats per token (perplexity {measured['perplexity']:.2f}), {gap:+.3f} "
         f"against the last training losses. {overlap:.0%} of the samples' {runs} runs of 8 tokens stand word for word "
         "in the training text"
@@ -97,7 +123,7 @@ def classifier_section(run_dir: Path, plots: str) -> Section:
         "## The classifier",
         f"{results[split]['num_texts']:,} texts of the split {split}, {len(results['labels'][split])} labels, seed "
         f"{results['identity']['seed']}, {results['seconds']:.0f} s of training; in brackets 95 % intervals.",
-        _table(["", "accuracy", f"F1 ({results[split]['f1_of']})", "MCC"], rows),
+        table(["", "accuracy", f"F1 ({results[split]['f1_of']})", "MCC"], rows),
     ], [f"![confusion]({plots}/confusion.png)\n\n![calibration]({plots}/calibration.png)"]
 
 
@@ -121,22 +147,51 @@ def chat_section(run_dir: Path, plots: str) -> Section:
         ]
         for name, score in scores.items()
     ]
-    lines = (run_dir / "responses.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = list(map(json.loads, (run_dir / "responses.jsonl").read_text(encoding="utf-8").splitlines()))
     transcript = []
-    for line in map(json.loads, lines[:4]):
+    for line in lines[:4]:
         transcript.append(f"**{line['messages'][-1]['content']}**")
         transcript.append(_quote(line["responses"]["tuned"]["text"] or "(nothing)"))
     return [
         "## The chat model",
         f"{loss} {scores['tuned']['num_responses']} questions of the validation split, answered greedily by the "
         "base and by the tuned model; in brackets 95 % intervals.",
-        _table(["", "ROUGE-L", "answers that end by themselves", "tokens in an answer"], rows),
+        table(["", "ROUGE-L", "answers that end by themselves", "tokens in an answer"], rows),
+        *_answers_compared(lines),
     ], ["The first of these questions, and what the model says:", *transcript]
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
+def _answers_compared(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Whether the tuned model answers better than the base, question by question; nothing for a single question."""
+    if len(lines) < 2 or set(lines[0]["responses"]) != {"base", "tuned"}:
+        return []
+    answers = {name: [line["responses"][name] for line in lines] for name in ("tuned", "base")}
+    references = [line["reference"] for line in lines]
+    scores = {
+        "ROUGE-L": [
+            rouge_f1([each["text"] for each in given], references)[:, NAMES.index("rougeL")]
+            for given in answers.values()
+        ],
+        "ends by itself": [np.array([float(each["stopped"]) for each in given]) for given in answers.values()],
+    }
+    found = compare([Pair(tuned[None], base[None], np.ones(len(lines))) for tuned, base in scores.values()])
+    words = [
+        f"{name}: {each.in_words('tuned', 'base')} ({each.difference:+.3f}, {each.interval[0]:+.3f} to "
+        f"{each.interval[1]:+.3f})"
+        for name, each in zip(scores, found, strict=True)
+    ]
+    return [f"Compared question by question: {'; '.join(words)}. In brackets the difference, with a 95 % interval."]
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """In Markdown; all columns but the first are set flush right."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _with_interval(found: Mapping[str, Any]) -> str:
+    low, high = found["interval"] or (None, None)
+    return f"{found['value']:.3f}" + ("" if low is None else f" ({low:.3f} to {high:.3f})")
 
 
 def _quote(text: str) -> str:
