@@ -227,6 +227,10 @@ def test_a_short_fault_is_passed_over(model: Path, hub: Hub) -> None:
 def test_who_may_not_is_told(model: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PushError, match=r"the token may not write to else/model .*another owner"):
         push(model, "else/model")
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", "nowhere")
+    with pytest.raises(PushError, match="the Hub asks for a token"):
+        push(model, "somebody/model")
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     with pytest.raises(PushError, match=r"does not accept the token .*hf auth login"):
         push(model, "somebody/model")
@@ -288,6 +292,31 @@ def test_a_user_name_is_found(copy: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (copy / "log.txt").write_text("../../alicia/texts")
     with pytest.raises(ValueError, match="user name in line 1: 'alicia'"):
         check_files(copy)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("I log in with hf_" + "aB3" * 11, "a token of the Hub in row 2"),
+        ("-----BEGIN RSA PRIVATE " + "KEY-----\n" + "aB3+" * 16, "a private key in row 2"),
+        (f"see {Path.home()}/texts", "your own folder or user name in row 2"),
+        ("It begins with -----BEGIN RSA PRIVATE " + "KEY-----, then base64; see /home/alice.", None),
+    ],
+    ids=["token", "key", "home", "manual"],
+)
+def test_a_secret_in_the_rows_of_a_data_set(text: str, said: str | None, tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": content}], "source": "0"} for content in ("Hello", text)]
+    features = Features(
+        {"messages": [{"role": Value("string"), "content": Value("string")}], "source": Value("string")}
+    )
+    built = Built(title="Chats", description="Made.", data=make_dataset({"train": rows}, features), build={})
+    finish(BuilderArguments(output_dir=str(tmp_path / "data")), {"": built})
+    with as_on_the_hub(tmp_path / "data", "me/data") as folder:
+        if said is None:
+            check_files(folder)
+        else:
+            with pytest.raises(ValueError, match=said):
+                check_files(folder)
 
 
 def test_a_model_that_answers_otherwise_elsewhere(copy: Path) -> None:

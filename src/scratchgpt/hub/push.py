@@ -19,7 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import DatasetCard, HfApi, ModelCard, constants, get_token
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RevisionNotFoundError,
+)
 
 from .fingerprints import BASE_FILE, read_base_reference
 from .names import check_repo_id
@@ -174,8 +179,8 @@ def push(
     try:
         url = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True)
         where["repo_id"] = url.repo_id
-        if revision not in (None, constants.DEFAULT_REVISION):
-            api.create_branch(**where, branch=str(revision), exist_ok=True)
+        if revision is not None and revision != constants.DEFAULT_REVISION and not revision.startswith("refs/"):
+            api.create_branch(**where, branch=revision, exist_ok=True)
         info: Any = api.repo_info(**where, revision=revision)
         new = _not_there(api, directory, pushed, {**where, "revision": revision})
         commit = str(info.sha)
@@ -194,7 +199,9 @@ def push(
 
 def _not_there(api: HfApi, directory: Path, pushed: dict[str, int], where: dict[str, Any]) -> list[str]:
     """The files that the repository lacks, or has with other bytes."""
-    there: dict[str, Any] = {each.path: each for each in api.list_repo_tree(**where, recursive=True)}
+    there: dict[str, Any] = {}
+    with suppress(EntryNotFoundError, RevisionNotFoundError):  # of a repository without a file
+        there = {each.path: each for each in api.list_repo_tree(**where, recursive=True)}
     return [
         name
         for name, size in pushed.items()
@@ -226,8 +233,9 @@ def in_one_line(error: BaseException, repo_id: str) -> str:
     words = " ".join(" ".join(f"{type(cause).__name__}: {cause}" for cause in causes).split())
     if "xet" in words.lower() or any(type(cause).__module__.startswith("hf_xet") for cause in causes):
         return f"the server has no xet, or it cannot be reached: try again with {NO_XET} in the environment ({error})"
-    # The cause knows more than what was made of it: which file, then why.
-    return " from ".join(dict.fromkeys(" ".join(str(cause).split()) or type(cause).__name__ for cause in causes[:2]))
+    # Which file, and of the cause why.
+    said = dict.fromkeys(" ".join(str(cause).split()).rstrip(".") or type(cause).__name__ for cause in causes[:2])
+    return ": ".join(said)
 
 
 def _of_status(error: HfHubHTTPError, repo_id: str) -> str:

@@ -35,12 +35,15 @@ SECRET_FILES = re.compile(
 )
 
 SECRETS = {
-    "a token of the Hub": r"\b(hf|api_org)_[A-Za-z0-9]{20,}",
-    "an API key": r"\bsk-[A-Za-z0-9_-]{20,}|\bAIza[A-Za-z0-9_-]{35}|\bxox[abprs]-[A-Za-z0-9-]{10,}",
+    "a token of the Hub": r"(?<![A-Za-z0-9])(hf|api_org)_[A-Za-z0-9]{20,}",
+    "an API key": r"(?<![A-Za-z0-9])sk-([A-Za-z0-9]{20,}|(proj|ant|or|svcacct)[A-Za-z0-9_-]{20,})"
+    r"|\bAIza[A-Za-z0-9_-]{35}|\bxox[abprs]-[A-Za-z0-9-]{10,}",
     "an AWS key": r"\b(AKIA|ASIA)[A-Z0-9]{16}\b",
     "a token of GitHub": r"\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_[A-Za-z0-9_]{22,}|\bglpat-[A-Za-z0-9_-]{20,}",
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY",
 }
+WHOLE_KEY = re.compile(r"PRIVATE KEY-----\s+[A-Za-z0-9+/=]{40}")
+"""In a text that is data: manuals show the first line of one."""
 SECRET = re.compile("|".join(f"({pattern})" for pattern in (re.sub(r"\((?!\?)", "(?:", p) for p in SECRETS.values())))
 
 URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>)\]]*")
@@ -199,11 +202,13 @@ def card_problems(directory: Path) -> list[str]:
 def private_text(file: Path, texts_are_data: bool = False) -> str | None:
     """The first secret, absolute path or user name in a text file, in words and with its line; None: there is none.
 
-    Of safetensors the header is read. Other files that are not text are passed over.
+    Of safetensors the header is read, of Parquet every text. Other files that are not text are passed over.
 
     Args:
         texts_are_data: whether tables and texts are somebody's data, in which only this user's own folder counts.
     """
+    if file.suffix == ".parquet":
+        return _secret_in_rows(file)
     if file.suffix == ".safetensors":
         lines = enumerate([_header(file)], 1)
     elif _is_text(file):
@@ -224,6 +229,32 @@ def private_text(file: Path, texts_are_data: bool = False) -> str | None:
         if any_path and (match := ABSOLUTE.search(text)):
             return f"an absolute path in line {number}: {match[0]!r}"
     return None
+
+
+def _secret_in_rows(file: Path) -> str | None:
+    """In a Parquet file: the first secret, or place of this user's, in any of its texts."""
+    from pyarrow.parquet import ParquetFile
+
+    own, row = own_places(), 0
+    for batch in ParquetFile(file).iter_batches():
+        for number, values in enumerate(batch.to_pylist(), row + 1):
+            for text in _texts(values):
+                found = SECRET.search(text)
+                if found and (found.lastindex != len(SECRETS) or WHOLE_KEY.search(text)):
+                    return f"{list(SECRETS)[(found.lastindex or 1) - 1]} in row {number}, beginning {found[0][:6]!r}"
+                if found := own.search(URL.sub("", text)):
+                    return f"your own folder or user name in row {number}: {found[0]!r}"
+        row += batch.num_rows
+    return None
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in a row, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
 
 
 def own_places() -> re.Pattern[str]:
