@@ -112,7 +112,7 @@ def run_script(script: Path, prog: str, argv: Sequence[str]) -> None:
 def run_recipe(name: str, argv: Sequence[str]) -> None:
     """The recipe; its first argument may be the name of a configuration that comes with it."""
     script, argv = scripts("recipes")[name], list(argv)
-    if argv and not argv[0].startswith("-") and not Path(argv[0]).is_file() and Path(argv[0]).parent == Path():
+    if argv and not argv[0].startswith("-") and not Path(argv[0]).exists() and Path(argv[0]).parent == Path():
         own = {file.stem: file for file in sorted((HOME / "recipes" / "configs" / script.stem).glob("*.yaml"))}
         if argv[0].removesuffix(".yaml") not in own:
             names = f"; {name} comes with {', '.join(own)}" if own else ""

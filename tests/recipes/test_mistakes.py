@@ -43,6 +43,7 @@ ENOUGH = {
     "classify": "--model classifier --data labels.csv --output out.jsonl",
     "merge_adapter": "--adapter adapter --output_dir out",
     "export_model": "--model_name_or_path base --output_dir out --to qwen3",
+    "push_to_hub": "base --repo_id me/model",
     "import_gpt2": "--model_name_or_path gpt2 --tokenizer none --output_dir out",
     "evaluate": "--answers answers.jsonl --output_dir out",
     "judge": "--answers answers.jsonl --judge base --output_dir out",
@@ -58,6 +59,15 @@ ENOUGH = {
 """What each recipe and builder needs to do its work; a mistake adds to it, or gives an option again."""
 
 MISTAKES = [
+    # Pushing to the Hub.
+    ("push_to_hub", "!base", "--repo_id is missing"),
+    ("push_to_hub", "!nowhere --repo_id me/model", "nowhere is no directory"),
+    ("push_to_hub", "!folder --repo_id me/model", "folder holds no model"),
+    ("push_to_hub", "--repo_id me/model/final", "me/model/final"),
+    ("push_to_hub", "--base_repo_id me/base", "is no adapter: leave out base_repo_id"),
+    ("push_to_hub", "", "README.md is missing"),
+    ("pretrain", "--hub_model_id me/model", "is for --push_to_hub"),
+    ("pretrain", "--push_to_hub --hub_model_id me/model/final", "me/model/final"),
     # The command line and the YAML file.
     ("pretrain", "!--data text.jsonl --output_dir out --tokeniser tokenizer", "did you mean tokenizer?"),
     ("pretrain", "--max_step 3", "did you mean max_steps?"),

@@ -5,6 +5,8 @@ import os
 import re
 from pathlib import Path
 
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
@@ -24,3 +26,14 @@ def check_source(source: str | os.PathLike[str]) -> None:
     close = difflib.get_close_matches(missing, os.listdir(parent), n=1) if parent.is_dir() else []
     hint = f"did you mean {parent / close[0]}?" if close else "check the path"
     raise ValueError(f"{source} is neither here nor a name on the Hub (owner/name): {hint}")
+
+
+def check_repo_id(name: str) -> None:
+    """
+    Raises:
+        ValueError: for what can be no name of a repository.
+    """
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise ValueError(f"{name!r} can be no name on the Hub: give owner/name ({error})") from error

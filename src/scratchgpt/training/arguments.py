@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..arguments import RecipeArguments, option
+from ..hub.names import check_repo_id
 
 TRACKERS = ("tensorboard", "wandb", "trackio")
 
@@ -25,6 +26,7 @@ class TrainingArguments(RecipeArguments):
         "save_steps": "Output",
         "on_nonfinite": "Training",
         "report_to": "Logging",
+        "push_to_hub": "Output",
     }
 
     output_dir: str = option("runs/run", "Where checkpoints, metrics, plots and the final model go.")
@@ -80,11 +82,21 @@ class TrainingArguments(RecipeArguments):
     on_loss_spike: Literal["warn", "skip", "stop", "ignore"] = option("warn", "What to do when the loss jumps.")
     report_to: list[str] = option([], f"Trackers: {', '.join(TRACKERS)}.")
 
+    push_to_hub: bool = option(False, "Push checkpoints to the Hub while training goes on, and final/ at the end.")
+    hub_model_id: str | None = option(None, "Its name on the Hub, owner/name; default: the name of output_dir.")
+    hub_private: bool = option(True, "Make a new repository private; one that is there stays as it is.")
+    hub_base_id: str | None = option(None, "Of an adapter: its base's name on the Hub, if it is a directory here.")
+
     def __post_init__(self) -> None:
         super().__post_init__()
         unknown = [name for name in self.report_to if name not in TRACKERS]
         if unknown:
             raise ValueError(f"report_to={unknown[0]} is no tracker: choose from {', '.join(TRACKERS)}")
+        for name in ("hub_model_id", "hub_base_id"):
+            if (value := vars(self)[name]) is not None:
+                check_repo_id(value)
+                if not self.push_to_hub:
+                    raise ValueError(f"{name}={value} is for --push_to_hub: give both, or neither")
 
 
 @dataclass

@@ -224,6 +224,7 @@ def check_packing(model: Any) -> None:
 
 NOT_OF_THE_RESULT = (
     "dry_run", "output_dir", "resume_from_checkpoint", "logging_steps", "report_to", "save_steps", "save_total_limit",
+    "push_to_hub", "hub_model_id", "hub_private", "hub_base_id",
 )  # fmt: skip
 """Arguments on which the trained weights do not depend."""
 
@@ -257,6 +258,8 @@ class StagedArguments(TrainingArguments):
             "gradient_accumulation_steps": 1,
             "ema_decay": None,
             "early_stopping_patience": None,
+            "push_to_hub": False,
+            **dict.fromkeys(("hub_model_id", "hub_base_id")),
         }
         return LanguageModelArguments(**{**common, **changed})
 

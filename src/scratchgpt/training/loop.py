@@ -36,6 +36,7 @@ from transformers.utils import logging as transformers_logging
 from ..arguments import write_arguments
 from ..configuration_scratchgpt import ScratchGPTConfig
 from ..evaluation.plots import plot_metrics
+from ..hub.background_push import BackgroundPush
 from ..hub.fingerprints import base_reference
 from ..hub.model_directory import (
     check_finite_weights,
@@ -172,6 +173,9 @@ class _Run:
         self.base_texts = TrainingTexts.of(model)
         self.state = self._prepare(model, identity)
         self.step = TrainingStep(task, self.state.model, arguments, accelerator)
+        name, base = arguments.hub_model_id or self.output_dir.name, self.state.base and self.state.base.base
+        hub = (name, arguments.hub_private, base, arguments.hub_base_id)
+        self.push = BackgroundPush(*hub, accelerator.print) if arguments.push_to_hub else None
 
     def _prepare(self, model: "PreTrainedModel | PeftModel", identity: dict[str, Any]) -> RunState:
         """Model, optimizers and guards, ready to train on the devices."""
@@ -270,8 +274,12 @@ class _Run:
             is_best = progress.best_step == progress.step
             if self._is_time(arguments.save_steps) or self._is_done() or interrupted or is_best:
                 self.state.save(self.output_dir, arguments.save_total_limit)
+                if self.push is not None and accelerator.is_main_process:
+                    self.push.checkpoint(self.output_dir / f"{PREFIX}{progress.step}")
             if interrupted and not self._is_done():
                 metrics.close()
+                if self.push is not None and accelerator.is_main_process:
+                    self.push.finish(None, patience=10)
                 accelerator.print(f"Interrupted after step {progress.step}; go on with --resume_from_checkpoint true")
                 return False
         metrics.close()
@@ -389,6 +397,8 @@ class _Run:
             self._write_results(result)
             plot_metrics(read_metrics(self.output_dir / "metrics.jsonl"), self.output_dir)
             self._judge(result)
+            if self.push is not None:
+                self.push.finish(self.output_dir / "final")
         self.accelerator.wait_for_everyone()
 
     def _sketch(self) -> Sketch:
