@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scratchgpt import ScratchGPTForCausalLM
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe, write_arguments
+from scratchgpt.hub.cards import keep_card, write_card
 from scratchgpt.hub.model_directory import check_tokenizer, load_model
 from scratchgpt.hub.staging import check_output, staged_directory
 from scratchgpt.interop import to_gpt2, to_llama, to_qwen3
@@ -68,6 +69,8 @@ def main(argv: list[str] | None = None) -> None:
         del exported
         ids = sample_ids(tokenizer, size, model.config.max_position_embeddings)
         theirs = logits_of(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), ids)
+        keep_card(Path(arguments.output_dir), folder)
+        write_card(folder)
         difference = check_same_logits(logits_of(model.float(), ids), theirs)
     print(f"{source} → {arguments.output_dir} ({arguments.to}): logits of {ids.shape[1]} tokens agree, ", end="")
     print(f"largest difference {difference:.2e}; vocabulary {model.config.vocab_size} → {size}")

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from ..data.corpus import tokenize_corpus
 from ..data.text import read_texts
+from ..hub.markdown import percent, quote, table
 from .baselines import compressed_bits_per_byte, unigram_bits_per_byte
 from .language_modelling import token_byte_counts
 from .leakage import ngram_overlap
@@ -71,7 +72,7 @@ def base_section(
         f"{results['steps']:,} steps, {results['num_targets']:,} tokens read from {train.num_bytes:,} bytes of text, "
         f"{speeds[len(speeds) // 2]:,.0f} tokens per second (median). Validation on {measured['num_tokens']:,} tokens "
         f"({measured['num_bytes']:,} bytes) of documents the model has not read; seed {results['identity']['seed']}.",
-        _table(["", "bits per byte of validation text"], [[name, f"{value:.3f}"] for name, value in bits.items()]),
+        table(["", "bits per byte of validation text"], [[name, f"{value:.3f}"] for name, value in bits.items()]),
         f"Validation loss {measured['loss']:.4f} nats per token (perplexity {measured['perplexity']:.2f}), {gap:+.3f} "
         f"against the last training losses. {overlap:.0%} of the samples' {runs} runs of 8 tokens stand word for word "
         "in the training text"
@@ -80,7 +81,7 @@ def base_section(
     ], [
         f"![loss]({plots}/loss.png)\n\n![throughput]({plots}/throughput.png)",
         "What it writes:",
-        *map(_quote, samples),
+        *map(quote, samples),
     ]
 
 
@@ -90,14 +91,14 @@ def classifier_section(run_dir: Path, plots: str) -> Section:
     split = results["evaluated_on"]
     measured = {**results["baselines"], f"this model ({results['tuning']})": results[split]}
     rows = [
-        [name, _percent(m["accuracy"], m["accuracy_interval"]), f"{m['f1']:.3f}", f"{m['mcc']:.3f}"]
+        [name, percent(m["accuracy"], m["accuracy_interval"]), f"{m['f1']:.3f}", f"{m['mcc']:.3f}"]
         for name, m in measured.items()
     ]
     return [
         "## The classifier",
         f"{results[split]['num_texts']:,} texts of the split {split}, {len(results['labels'][split])} labels, seed "
         f"{results['identity']['seed']}, {results['seconds']:.0f} s of training; in brackets 95 % intervals.",
-        _table(["", "accuracy", f"F1 ({results[split]['f1_of']})", "MCC"], rows),
+        table(["", "accuracy", f"F1 ({results[split]['f1_of']})", "MCC"], rows),
     ], [f"![confusion]({plots}/confusion.png)\n\n![calibration]({plots}/calibration.png)"]
 
 
@@ -116,7 +117,7 @@ def chat_section(run_dir: Path, plots: str) -> Section:
         [
             name,
             f"{score['rouge_l']:.3f}",
-            _percent(score["exact_stop_rate"], score["exact_stop_interval"]),
+            percent(score["exact_stop_rate"], score["exact_stop_interval"]),
             f"{score['mean_tokens']:.0f}",
         ]
         for name, score in scores.items()
@@ -125,23 +126,10 @@ def chat_section(run_dir: Path, plots: str) -> Section:
     transcript = []
     for line in map(json.loads, lines[:4]):
         transcript.append(f"**{line['messages'][-1]['content']}**")
-        transcript.append(_quote(line["responses"]["tuned"]["text"] or "(nothing)"))
+        transcript.append(quote(line["responses"]["tuned"]["text"] or "(nothing)"))
     return [
         "## The chat model",
         f"{loss} {scores['tuned']['num_responses']} questions of the validation split, answered greedily by the "
         "base and by the tuned model; in brackets 95 % intervals.",
-        _table(["", "ROUGE-L", "answers that end by themselves", "tokens in an answer"], rows),
+        table(["", "ROUGE-L", "answers that end by themselves", "tokens in an answer"], rows),
     ], ["The first of these questions, and what the model says:", *transcript]
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _quote(text: str) -> str:
-    return "> " + text.strip().replace("\n", "\n> ")
-
-
-def _percent(value: float, interval: list[float]) -> str:
-    return f"{value:.1%} ({interval[0]:.1%} to {interval[1]:.1%})"

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .cards import CARD, keep_card
 from .fingerprints import BaseReference, base_reference, seen_from, write_base_reference
 from .names import check_source
 from .seals import seal, verify_if_sealed
@@ -154,6 +155,7 @@ def save_model(
     marker = "adapter_config.json" if is_adapted(model) else "config.json"
     with staged_directory(directory, overwrite, marker=marker) as staging:
         write_model(model, tokenizer, staging, state_dict, base)
+        keep_card(Path(directory), staging)
         training_texts = training_texts or TrainingTexts.of(model)
         if training_texts.sketches:
             training_texts.write(staging)
@@ -180,6 +182,7 @@ def write_model(
     # What others read is seen from the working directory, as they look for it; base.json has it seen from the adapter.
     with named_base(model, seen_from(base.base, Path.cwd()).removeprefix("./")):
         model.save_pretrained(os.fspath(directory), state_dict=state_dict)
+    (Path(directory) / CARD).unlink()  # peft's is a form to fill in; ours is written at the end of the run
     under: Any = model.get_base_model()
     if under.can_generate():
         under.generation_config.save_pretrained(os.fspath(directory))
@@ -201,7 +204,7 @@ def _write_tied_rows(file: Path) -> None:
 
 @contextmanager
 def named_base(model: "PeftModel", name: str) -> Iterator[None]:
-    """Meanwhile peft writes `name` for the base into adapter_config.json and the card, instead of an absolute path."""
+    """Meanwhile peft writes `name` for the base into adapter_config.json, instead of an absolute path."""
     adapter, under = model.active_peft_config, model.get_base_model()
     config: Any = under.config
     before = adapter.base_model_name_or_path, config._name_or_path

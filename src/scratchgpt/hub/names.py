@@ -5,6 +5,8 @@ import os
 import re
 from pathlib import Path
 
+DATA_SUFFIXES = {".csv", ".json", ".jsonl", ".parquet", ".tsv", ".txt", ".yaml"}
+
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
@@ -24,3 +26,11 @@ def check_source(source: str | os.PathLike[str]) -> None:
     close = difflib.get_close_matches(missing, os.listdir(parent), n=1) if parent.is_dir() else []
     hint = f"did you mean {parent / close[0]}?" if close else "check the path"
     raise ValueError(f"{source} is neither here nor a name on the Hub (owner/name): {hint}")
+
+
+def is_hub_name(source: str, seen_from: str | os.PathLike[str] = ".") -> bool:
+    """Whether `source` can only be owner/name on the Hub: no file here, and no folder called owner here or above."""
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) or Path(source).suffix in DATA_SUFFIXES:
+        return False
+    places = [Path(), *Path(seen_from).absolute().parents]
+    return not any((place / source.partition("/")[0]).exists() for place in places)

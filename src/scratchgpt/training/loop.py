@@ -36,6 +36,7 @@ from transformers.utils import logging as transformers_logging
 from ..arguments import write_arguments
 from ..configuration_scratchgpt import ScratchGPTConfig
 from ..evaluation.plots import plot_metrics
+from ..hub.cards import write_card
 from ..hub.fingerprints import base_reference
 from ..hub.model_directory import (
     check_finite_weights,
@@ -363,7 +364,7 @@ class _Run:
     # The end
 
     def _finish(self, result: Evaluation | None) -> None:
-        """final/, results.json and the plots.
+        """final/, results.json, the plots and the card.
 
         Args:
             result: of the last step; None where the run had nothing left to do.
@@ -388,6 +389,7 @@ class _Run:
         if self.accelerator.is_main_process:
             self._write_results(result)
             plot_metrics(read_metrics(self.output_dir / "metrics.jsonl"), self.output_dir)
+            write_card(self.output_dir / "final")
             self._judge(result)
         self.accelerator.wait_for_everyone()
 
