@@ -52,12 +52,15 @@ demo: .venv/run.stamp
 	@test -d $(DEMO)/tokenizer || $(BIN)/python recipes/train_tokenizer.py recipes/configs/train_tokenizer/demo.yaml
 	@test -f $(DEMO)/base/results.json || $(BIN)/python recipes/pretrain.py recipes/configs/pretrain/demo.yaml \
 		$$(cat $(DEMO)/base_options) --resume_from_checkpoint true
+	@test -f $(DEMO)/evaluation/results.json || $(BIN)/python recipes/evaluate.py --model $(DEMO)/base/final \
+		--text $(DEMO)/data/text --train_text $(DEMO)/data/text --output_dir $(DEMO)/evaluation
 	@grep -qs evaluated_on $(DEMO)/classifier/results.json || $(BIN)/python recipes/finetune_classifier.py \
 		recipes/configs/finetune_classifier/demo.yaml --resume_from_checkpoint true
 	@test -f $(DEMO)/chat/responses.json || $(BIN)/python recipes/finetune_instruct.py \
 		recipes/configs/finetune_instruct/demo.yaml --resume_from_checkpoint true
 	@$(BIN)/python recipes/results_page.py --run_dir $(DEMO)/base --data $(DEMO)/data/text \
-		--classifier_dir $(DEMO)/classifier --chat_dir $(DEMO)/chat --output $(DEMO)/RESULTS.md
+		--evaluation_dir $(DEMO)/evaluation --classifier_dir $(DEMO)/classifier --chat_dir $(DEMO)/chat \
+		--output $(DEMO)/RESULTS.md
 
 test: .venv/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)

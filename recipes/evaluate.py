@@ -25,6 +25,7 @@ from typing import Any, Literal
 import scratchgpt  # noqa: F401 - registers the classes
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe, shortened_path
 from scratchgpt.evaluation.answers import FinishedAnswers, ModelAnswers, Scoring, read_answers
+from scratchgpt.evaluation.contamination import Overlap, check_overlap
 from scratchgpt.evaluation.journal import Journal
 from scratchgpt.evaluation.log_likelihoods import LogLikelihoods, Remembered
 from scratchgpt.evaluation.models import describe_model
@@ -63,6 +64,7 @@ class EvaluateArguments(RecipeArguments):
 
     suite: list[str] = option([], "What to measure: quick, full, or names (see above). Default: quick.")
     benchmarks_dir: str | None = option(None, "Folder of the benchmarks' files; default: they come from the Hub.")
+    allow_overlap: bool = option(False, "Score what the model was trained on too, apart from the rest.")
     stride: int | None = option(None, "Tokens that the window over texts moves; default: half a context.", at_least=1)
 
     answers: str | None = option(None, "File of finished answers: .json, .jsonl, .csv, .tsv or .parquet.")
@@ -84,13 +86,15 @@ class EvaluateArguments(RecipeArguments):
         return Scoring(self.bertscore_model, self.bertscore_layer, self.bertscore_baseline)
 
 
-def measure(suites: list[Suite], results: Results, model: Any, tokenizer: Any) -> None:
+def measure(
+    suites: list[Suite], results: Results, model: Any, tokenizer: Any, overlaps: dict[str, Overlap] | None = None
+) -> None:
     """Runs each suite, unless its results are there, and prints what was found."""
     for suite in suites:
         if results.has(suite):
             print(f"{results.directory / FILE} has the results already: {suite.name}", flush=True)
         else:
-            results.record(suite, suite.run(model, tokenizer))
+            results.record(suite, suite.run(model, tokenizer), (overlaps or {}).get(suite.name))
         print(results.table(suite.name), flush=True)
 
 
@@ -102,7 +106,27 @@ def model_answers(arguments: EvaluateArguments, directory: Path, identity: dict[
     )  # fmt: skip
 
 
-def evaluate(arguments: EvaluateArguments, name: str, directory: Path, suites: list[Suite], asked: bool) -> None:
+def find_overlaps(name: str, suites: list[Suite], allowed: bool) -> dict[str, Overlap]:
+    """What of each suite stands in the model's training text.
+
+    Raises:
+        ValueError: for more than is tolerated, unless it is allowed.
+    """
+    overlaps = {suite.name: check_overlap(list(suite.texts()), name) for suite in suites}
+    for suite, overlap in overlaps.items():
+        if overlap.seen.any():
+            print(f"{name}, {suite}: {overlap}", flush=True)
+        if not allowed:
+            overlap.refuse(f"{suite}, for {name},")
+    if not all(overlap.is_checked for overlap in overlaps.values()):
+        print(f"{name}: not checked against its training text, of which it has no record", flush=True)
+    return overlaps
+
+
+def evaluate(
+    arguments: EvaluateArguments, name: str, directory: Path, suites: list[Suite], asked: bool,
+    overlaps: dict[str, Overlap],
+) -> None:  # fmt: skip
     """Measures one model, which is `asked` for answers too."""
     dtype = arguments.dtype or (None if arguments.weight_bits else "float32")
     model, tokenizer = load_for_decoding(name, arguments.base, dtype, arguments.weight_bits, arguments.device)
@@ -116,9 +140,9 @@ def evaluate(arguments: EvaluateArguments, name: str, directory: Path, suites: l
     }
     results = Results(directory, identity)
     if asked:
-        measure([model_answers(arguments, directory, identity)], results, model, tokenizer)
+        measure([model_answers(arguments, directory, identity)], results, model, tokenizer, overlaps)
     journal = directory / "journal" / "log_likelihoods.jsonl"
-    measure(suites, results, Remembered(LogLikelihoods(model), Journal(journal, identity)), tokenizer)
+    measure(suites, results, Remembered(LogLikelihoods(model), Journal(journal, identity)), tokenizer, overlaps)
     journal.unlink(missing_ok=True)  # all that it remembers is in the results
     with suppress(OSError):
         journal.parent.rmdir()  # unless the answers' is there
@@ -151,15 +175,17 @@ def main(argv: list[str] | None = None) -> None:
     train = Text(arguments.train_text, column=arguments.text_column) if arguments.train_text else None
     quick = arguments.suite in ([], ["quick"])
     suites = build_suites(names, quick, arguments.benchmarks_dir, text, train, arguments.stride)
-    chosen: list[list[Suite]] = []
+    chosen: list[tuple[list[Suite], dict[str, Overlap]]] = []
     for name, place, (config, tokenizer) in zip(arguments.model, places, described, strict=True):
-        if "answers" in names:
-            model_answers(arguments, place, {}).check(config, tokenizer)
-        chosen.append(fitting(suites, config, tokenizer, name, needed=arguments.suite))
+        asked: list[Suite] = [model_answers(arguments, place, {})] if "answers" in names else []
+        for suite in asked:
+            suite.check(config, tokenizer)
+        fits = fitting(suites, config, tokenizer, name, needed=arguments.suite)
+        chosen.append((fits, find_overlaps(name, [*asked, *fits], arguments.allow_overlap)))
 
-    for name, place, fits in zip(arguments.model, places, chosen, strict=True):
+    for name, place, (fits, overlaps) in zip(arguments.model, places, chosen, strict=True):
         print(f"{name}:", flush=True)
-        evaluate(arguments, name, place, fits, "answers" in names)
+        evaluate(arguments, name, place, fits, "answers" in names, overlaps)
     if train is not None and suites:
         print(f"{NGRAM}:", flush=True)
         tokenizer = described[0][1]

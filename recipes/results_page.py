@@ -15,7 +15,7 @@ from pathlib import Path
 
 import scratchgpt  # noqa: F401 - registers the classes
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe, shortened_path
-from scratchgpt.evaluation.report import base_section, chat_section, classifier_section, kind_of_run
+from scratchgpt.evaluation.report import base_section, chat_section, classifier_section, kind_of_run, read_json
 from scratchgpt.hub.staging import check_writable, replaced_file
 from scratchgpt.training.metrics import read_metrics
 
@@ -25,6 +25,7 @@ class PageArguments(RecipeArguments):
     run_dir: str = required("A finished run.")
     classifier_dir: str | None = option(None, "A run of recipes/finetune_classifier.py, for the same page.")
     chat_dir: str | None = option(None, "A run of recipes/finetune_instruct.py, for the same page.")
+    evaluation_dir: str | None = option(None, "What recipes/evaluate.py wrote about the base.")
     data: str | None = option(None, "What the base was trained on; default: the place in its arguments.yaml.")
     cache_dir: str = option("runs/cache", "Where tokenised corpora are kept.")
     output: str | None = option(None, "The page to write; default: RESULTS.md in run_dir.")
@@ -41,12 +42,13 @@ def main(argv: list[str] | None = None) -> None:
     if output.exists() and not output.read_text(encoding="utf-8", errors="replace").startswith(mark + "\n"):
         raise ValueError(f"{output} is not the page of {', '.join(map(str, runs))}: give another --output, or move it")
 
-    sections = []
+    evaluation, sections = None, []
+    if arguments.evaluation_dir is not None:
+        evaluation = read_json(Path(arguments.evaluation_dir) / "results.json")
     for run, plots in zip(runs, names, strict=True):
         if kinds[run] == "base":
-            sections.append(
-                base_section(run, read_metrics(run / "metrics.jsonl"), arguments.data, arguments.cache_dir, plots)
-            )
+            metrics = read_metrics(run / "metrics.jsonl")
+            sections.append(base_section(run, metrics, arguments.data, arguments.cache_dir, plots, evaluation))
         else:
             sections.append((classifier_section if kinds[run] == "classifier" else chat_section)(run, plots))
     page = [mark, "# Trained from scratch", *(part for section in sections for parts in section for part in parts)]

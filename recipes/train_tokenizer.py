@@ -88,12 +88,12 @@ def main(argv: list[str] | None = None) -> None:
         folder = Path(arguments.gpt2_dir)
         others["gpt2"] = BPETokenizer.from_gpt2(folder / "encoder.json", folder / "vocab.bpe")
 
-    training = islice(read_texts(arguments.data, arguments.split, arguments.column), arguments.max_texts)
-    texts = CountedTexts(training, arguments.new_words)
-    tokenizer = train(arguments, texts)
     on_train = arguments.eval_data is None
     source, split = arguments.eval_data or arguments.data, arguments.split if on_train else arguments.eval_split
     evaluated = list(islice(read_texts(source, split, arguments.column), arguments.eval_texts))
+    training = islice(read_texts(arguments.data, arguments.split, arguments.column), arguments.max_texts)
+    texts = CountedTexts(training, arguments.new_words)
+    tokenizer = train(arguments, texts)
     report = tokenizer_report({arguments.kind: tokenizer, **others}, texts, evaluated, on_train)
     runtime = to_transformers(tokenizer, arguments.model_max_length)
     with staged_directory(arguments.output_dir, arguments.overwrite, marker="tokenizer.json") as folder:

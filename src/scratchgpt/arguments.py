@@ -11,6 +11,7 @@ import difflib
 import math
 import os
 import shlex
+import signal
 import sys
 from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
@@ -252,7 +253,8 @@ def write_arguments(arguments: Any, directory: str | os.PathLike[str]) -> None:
 
 
 def run_recipe(main: Callable[[], object]) -> None:
-    """Calls `main`. A mistake of the user's (ValueError, OSError) becomes one line on standard error and exit code 2.
+    """Calls `main`. A mistake of the user's (ValueError, OSError) becomes one line on standard error and exit code 2,
+    Ctrl-C (before training, which has its own way) one line and exit code 130.
 
     In Python's development mode (`python -X dev recipes/…`) the traceback is shown as well.
     """
@@ -263,6 +265,9 @@ def run_recipe(main: Callable[[], object]) -> None:
             raise
         print(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(EXIT_MISTAKE)
+    except KeyboardInterrupt:
+        print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def _guess(name: str, kind: type) -> str:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from datasets import ClassLabel, Dataset, DatasetDict
 
-from recipes import finetune_classifier, finetune_instruct, pretrain, results_page, train_tokenizer
+from recipes import evaluate, finetune_classifier, finetune_instruct, pretrain, results_page, train_tokenizer
 from tests.runs import ROOT
 
 WORDS = ["list", "tuple", "file", "thread", "socket", "date", "path", "queue", "regex", "module", "frame", "code"]
@@ -45,6 +45,10 @@ def test_every_stage_follows_from_the_one_before(tmp_path, monkeypatch, capsys):
         [str(CONFIGS / "pretrain" / "demo.yaml"), *few, "--max_steps=4", "--decay_steps=1", "--warmup_steps=1",
          "--hidden_size=32", "--num_hidden_layers=2", "--num_attention_heads=2", "--per_device_train_batch_size=2"]
     )  # fmt: skip
+    evaluate.main(
+        ["--model=runs/demo/base/final", "--text=runs/demo/data/text", "--train_text=runs/demo/data/text",
+         "--output_dir=runs/demo/evaluation"]
+    )  # fmt: skip
     finetune_classifier.main(
         [str(CONFIGS / "finetune_classifier" / "demo.yaml"), *few, "--num_train_epochs=1", "--warmup_steps=1"]
     )
@@ -56,10 +60,17 @@ def test_every_stage_follows_from_the_one_before(tmp_path, monkeypatch, capsys):
     page = demo / "RESULTS.md"
     results_page.main(
         ["--run_dir=runs/demo/base", "--data=runs/demo/data/text", "--classifier_dir=runs/demo/classifier",
-         "--chat_dir=runs/demo/chat", f"--output={page}"]
+         "--chat_dir=runs/demo/chat", "--evaluation_dir=runs/demo/evaluation", f"--output={page}"]
     )  # fmt: skip
     text = page.read_text(encoding="utf-8")
-    for line in ("| gzip -9 |", "| this model (full) |", "| majority |", "| tuned |", "bits per byte"):
+    for line in (
+        "| gzip -9 |",
+        "| this model (full) |",
+        "| majority |",
+        "| tuned |",
+        "bits per byte",
+        "| 5-gram with",
+    ):
         assert line in text, line
     for picture in (line.split("](")[1].rstrip(")") for line in text.splitlines() if line.startswith("![")):
         assert (page.parent / picture).stat().st_size > 1000, picture

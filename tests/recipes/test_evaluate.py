@@ -23,7 +23,9 @@ from scratchgpt.adapters import AdapterArguments, add_adapter, load_base
 from scratchgpt.evaluation import log_likelihoods
 from scratchgpt.evaluation.log_likelihoods import LogLikelihoods
 from scratchgpt.hub.model_directory import save_model
+from scratchgpt.hub.training_texts import TrainingTexts
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
+from tests.runs import make_workplace, run_here
 
 ROWS = [
     {"Instruction": "What is a cat?", "Input": "", "Response": "An animal.", "model_response": "A small animal."},
@@ -153,7 +155,7 @@ def test_any_causal_language_model(kind: str, tokenizer: Any, data: Path, capsys
     evaluate.main(options(data, save(kind, tokenizer, data / "model")))
     found = results(data / "out")
     assert found["model"]["dtype"] == "float32"
-    assert set(found) == {"model", "identities", "text", "blimp", "openbookqa"}
+    assert set(found) == {"model", "identities", "overlap", "text", "blimp", "openbookqa"}
     for suite in ("text", "blimp", "openbookqa"):
         for values in found[suite].values():
             assert {"value", "count", "interval", "signature"} <= set(values)
@@ -216,7 +218,7 @@ def test_a_killed_run_goes_on(
     monkeypatch.setattr(LogLikelihoods, "score", counted)
     with pytest.raises(KeyboardInterrupt):
         evaluate.main(options(data, model))
-    assert set(results(data / "out")) == {"model", "identities", "text"}
+    assert set(results(data / "out")) == {"model", "identities", "overlap", "text"}
     known = len((data / "out" / "journal" / "log_likelihoods.jsonl").read_text().splitlines())
     assert known == sum(asked)
     before, again = sum(asked), []
@@ -247,10 +249,45 @@ def test_lists_given_twice(tokenizer: Any, data: Path, capsys: pytest.CaptureFix
     """--suite a --suite b is --suite a b; what does not fit a model is left out, unless it is asked for by name."""
     model = save("ours", tokenizer, data / "model")
     evaluate.main([*options(data, model), "--suite", "blimp", "--suite", "text"])
-    assert set(results(data / "out")) == {"model", "identities", "blimp", "text"}
+    assert set(results(data / "out")) == {"model", "identities", "overlap", "blimp", "text"}
     write(data / "eval" / "copa.jsonl", [{"query": "So", "choices": ["a", "quizzical " * 20], "gold": 0}])
     capsys.readouterr()
     evaluate.main(options(data, model))
     assert "model: left out: copa: an answer of question 1 is longer" in capsys.readouterr().out
     with pytest.raises(ValueError, match="copa: an answer of question 1 is longer"):
         evaluate.main([*options(data, model), "--suite", "copa"])
+
+
+def test_a_text_that_was_trained_on_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Written otherwise, too; on demand what was seen and what was not are scored apart; a tuned model remembers."""
+    workplace = make_workplace(tmp_path, documents=60)
+    run_here(workplace, "run", max_steps=6)
+    model = tmp_path / "run" / "final"
+    trained = [json.loads(line)["text"] for line in (workplace / "text.jsonl").read_text().splitlines()]
+    new = [
+        f"Nobody has read number {number} of these {number * 7} words before today, {number}." for number in range(8)
+    ]
+    planted = ["\n".join(text.upper().split()) for text in trained[:4]]
+    (tmp_path / "held_out.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in [*new, *planted]))
+    arguments = [
+        f"--model={model}", "--suite=text", f"--text={tmp_path / 'held_out.jsonl'}",
+        f"--output_dir={tmp_path / 'out'}",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"^text, for .* contaminated: 4 of 12 texts \(33.3%\) .* --allow_overlap"):
+        evaluate.main(arguments)
+    assert not (tmp_path / "out").exists()
+    evaluate.main([*arguments, "--allow_overlap=true"])
+    found = results(tmp_path / "out")["overlap"]["text"]
+    assert (found["count"], found["seen"], found["checked"], found["complete"]) == (12, 4, True, True)
+    halves, items = found["bits_per_byte"], json.loads((tmp_path / "out" / "items" / "text.json").read_text())
+    assert halves["clean"] == pytest.approx(sum(items["bits_per_byte"][:8]) / 8)
+    assert halves["seen"] == pytest.approx(sum(items["bits_per_byte"][8:]) / 4)
+    # It goes on with another text, and knows both.
+    (workplace / "more.jsonl").write_text("".join(json.dumps({"text": text * 3}) + "\n" for text in new))
+    more = {"data": workplace / "more.jsonl", "train_split": "train", "model_name_or_path": model, "max_steps": 2}
+    run_here(workplace, "more", **more)
+    carried = TrainingTexts.read(tmp_path / "more" / "final")
+    assert carried is not None
+    assert len(carried.sketches) == 2
+    assert carried.seen([planted[0], new[0] * 3, "Something else, that is in neither of them."]).tolist() == [1, 1, 0]
+    capsys.readouterr()

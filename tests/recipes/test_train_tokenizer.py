@@ -7,6 +7,7 @@ import pytest
 import yaml
 from transformers import AutoTokenizer
 
+from recipes import train_tokenizer
 from recipes.train_tokenizer import main
 from scratchgpt.tokenization_scratchgpt import ScratchGPTTokenizer
 from scratchgpt.tokenizers import load
@@ -122,3 +123,12 @@ def test_dry_run_and_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         assert resolved["output_dir"] == str(tmp_path / "out")
         assert resolved["eval_split"] == "validation"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluation_data_that_is_missing_is_found_before_the_training(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was found after it."""
+    monkeypatch.setattr(train_tokenizer, "train", lambda *_: pytest.fail("trained first"))
+    with pytest.raises(ValueError, match=r"nowhere\.txt"):
+        main([f"--data={corpus}", "--eval_data=nowhere.txt", f"--output_dir={tmp_path / 'out'}"])

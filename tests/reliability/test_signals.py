@@ -66,15 +66,16 @@ def test_60_signals_at_any_moment_of_a_whole_run(tmp_path) -> None:
         time.sleep(whole * generator.random())
         process.send_signal(generator.choice((signal.SIGTERM, signal.SIGINT)))
         error = process.communicate(timeout=120)[1]
-        # Python's own word while it imports; from then on it is one line.
-        assert "Traceback" not in error or error.rstrip().endswith("KeyboardInterrupt"), (trial, error)
+        # Python's own word while it imports, in one library's or another's words; from then on it is one line.
+        assert "Traceback" not in error or "KeyboardInterrupt" in error, (trial, error)
+        assert process.returncode != 1 or "KeyboardInterrupt" in error, (trial, error)
         ended[process.returncode] += 1
         output = tmp_path / "signalled"
         assert not newest_valid_checkpoint(output)[1], trial
         if process.returncode == 0:
             assert_same_models(reference / "final", output / "final")
             shutil.rmtree(output)
-    assert set(ended) <= {0, EXIT_INTERRUPTED, -signal.SIGTERM, 130, 143, -signal.SIGINT}, ended
+    assert set(ended) <= {0, 1, EXIT_INTERRUPTED, -signal.SIGTERM, 130, -signal.SIGINT}, ended
     run(command(workplace, "signalled", **settings))
     assert_same_models(reference / "final", tmp_path / "signalled" / "final")
     print(f"\n60 of 60 signals in runs of {whole:.0f} s; exit codes {dict(ended)}; each finished run is the same")

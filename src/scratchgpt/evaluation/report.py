@@ -15,6 +15,14 @@ from .baselines import compressed_bits_per_byte, unigram_bits_per_byte
 from .language_modelling import token_byte_counts
 from .leakage import ngram_overlap
 
+BASELINES = {
+    "bits_per_byte_unigram": "token frequencies alone (unigram)",
+    "bits_per_byte_gzip": "gzip -9",
+    "bits_per_byte_xz": "xz -9e",
+    "bits_per_byte_5-gram": "5-gram with Kneser–Ney smoothing",
+}
+"""What the suite `text` compares with, in words."""
+
 Section = tuple[list[str], list[str]]
 """Paragraphs with the results, and those with plots and samples."""
 
@@ -36,7 +44,12 @@ def kind_of_run(run_dir: Path) -> str:
 
 
 def base_section(
-    run_dir: Path, metrics: Sequence[Mapping[str, Any]], data: str | None, cache_dir: str, plots: str
+    run_dir: Path,
+    metrics: Sequence[Mapping[str, Any]],
+    data: str | None,
+    cache_dir: str,
+    plots: str,
+    evaluation: Mapping[str, Any] | None = None,
 ) -> Section:
     """The base model beside baselines, and what it writes.
 
@@ -44,6 +57,7 @@ def base_section(
         metrics: the lines of its metrics.jsonl.
         data: the data set it was trained on, with the splits train and validation; default: as in its arguments.yaml.
         plots: where the plots are, as seen from the page.
+        evaluation: the results.json that recipes/evaluate.py wrote about the model, whose numbers are shown then.
 
     Raises:
         ValueError: for a run that is not finished, and for data that is not where it was.
@@ -52,14 +66,22 @@ def base_section(
     if data is None:
         data = str(yaml.safe_load((run_dir / "arguments.yaml").read_text(encoding="utf-8"))["data"])
     tokenizer, config = AutoTokenizer.from_pretrained(final), AutoConfig.from_pretrained(final)
-    train, evaluation = (tokenize_corpus(data, final, cache_dir, split) for split in ("train", "validation"))
+    train, validation = (tokenize_corpus(data, final, cache_dir, split) for split in ("train", "validation"))
     byte_counts = token_byte_counts(tokenizer, config.vocab_size).numpy()
-    measured = results["final"]
-    bits = {
-        "token frequencies alone (unigram)": unigram_bits_per_byte(train, evaluation, byte_counts),
-        **compressed_bits_per_byte(list(read_texts(data, "validation"))),
-        f"this model ({results['num_parameters']:,} parameters)": measured["bits_per_byte"],
-    }
+    measured, this = results["final"], f"this model ({results['num_parameters']:,} parameters)"
+    if evaluation and "text" in evaluation:
+        found = {
+            this if name == "bits_per_byte" else BASELINES.get(name, ""): of for name, of in evaluation["text"].items()
+        }
+        bits = {name: _with_interval(found[name]) for name in (*BASELINES.values(), this) if name in found}
+        how = " Bits per byte on whole documents, in brackets 95 % intervals (recipes/evaluate.py)."
+    else:
+        numbers = {
+            BASELINES["bits_per_byte_unigram"]: unigram_bits_per_byte(train, validation, byte_counts),
+            **compressed_bits_per_byte(list(read_texts(data, "validation"))),
+            this: measured["bits_per_byte"],
+        }
+        bits, how = {name: f"{value:.3f}" for name, value in numbers.items()}, ""
     samples = next((line["samples"] for line in reversed(metrics) if "samples" in line), [])
     overlap, runs = ngram_overlap(
         [tokenizer(text, split_special_tokens=True)["input_ids"] for text in samples], train.tokens
@@ -71,8 +93,9 @@ def base_section(
         "## The base model",
         f"{results['steps']:,} steps, {results['num_targets']:,} tokens read from {train.num_bytes:,} bytes of text, "
         f"{speeds[len(speeds) // 2]:,.0f} tokens per second (median). Validation on {measured['num_tokens']:,} tokens "
-        f"({measured['num_bytes']:,} bytes) of documents the model has not read; seed {results['identity']['seed']}.",
-        table(["", "bits per byte of validation text"], [[name, f"{value:.3f}"] for name, value in bits.items()]),
+        f"({measured['num_bytes']:,} bytes) of documents the model has not read; seed {results['identity']['seed']}."
+        f"{how}",
+        table(["", "bits per byte of validation text"], [[name, value] for name, value in bits.items()]),
         f"Validation loss {measured['loss']:.4f} nats per token (perplexity {measured['perplexity']:.2f}), {gap:+.3f} "
         f"against the last training losses. {overlap:.0%} of the samples' {runs} runs of 8 tokens stand word for word "
         "in the training text"
@@ -133,3 +156,8 @@ def chat_section(run_dir: Path, plots: str) -> Section:
         "base and by the tuned model; in brackets 95 % intervals.",
         table(["", "ROUGE-L", "answers that end by themselves", "tokens in an answer"], rows),
     ], ["The first of these questions, and what the model says:", *transcript]
+
+
+def _with_interval(found: Mapping[str, Any]) -> str:
+    low, high = found["interval"] or (None, None)
+    return f"{found['value']:.3f}" + ("" if low is None else f" ({low:.3f} to {high:.3f})")

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..hub.staging import replaced_file
+from .contamination import Overlap
 from .statistics import wilson_interval
 
 FILE = "results.json"
@@ -133,12 +134,24 @@ class Results:
         """Whether the suite was run on this model as it would be today."""
         return suite.name in self.values and self.values["identities"].get(suite.name) == _hash(suite.identity())
 
-    def record(self, suite: Suite, result: SuiteResult) -> None:
-        """Writes what was found, and the items first: results.json never names items that are not there."""
+    def record(self, suite: Suite, result: SuiteResult, overlap: Overlap | None = None) -> None:
+        """Writes what was found, and the items first: results.json never names items that are not there.
+
+        Args:
+            overlap: of the suite's texts with the model's training text. Where there is some, the means of the items
+                that were seen and of the others are recorded apart.
+        """
         (self.directory / "items").mkdir(parents=True, exist_ok=True)
         _write(self.directory / "items" / f"{suite.name}.json", {name: list(of) for name, of in result.items.items()})
         self.values[suite.name] = {name: found.as_dict() for name, found in result.metrics.items()}
         self.values["identities"][suite.name] = _hash(suite.identity())
+        if overlap is not None:
+            halves = {
+                name: {"clean": _mean(of, ~overlap.seen), "seen": _mean(of, overlap.seen)}
+                for name, of in result.items.items()
+                if overlap.seen.any() and len(of) == len(overlap.seen)
+            }
+            self.values.setdefault("overlap", {})[suite.name] = overlap.as_dict() | halves
         _write(self.directory / FILE, self.values)
 
     def table(self, suite: str) -> str:
@@ -153,6 +166,10 @@ class Results:
             title = name if suite == "answers" else f"{suite} {name}"
             lines.append(f"{title:<28} {found['value']:>9.4f}  n = {found['count']:,}{interval}{verdict}")
         return "\n".join(lines)
+
+
+def _mean(items: Sequence[float], which: np.ndarray) -> float | None:
+    return float(np.asarray(items)[which].mean()) if which.any() else None
 
 
 def _hash(identity: Mapping[str, Any]) -> str:

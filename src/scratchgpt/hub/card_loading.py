@@ -15,19 +15,19 @@ def loading(facts: Facts, repo_id: str) -> str:
         return _loading_tokenizer(facts, repo_id)
     task = "text-classification" if facts.kind == "classifier" else "text-generation"
     asked = {
-        "base model": '("Once", max_new_tokens=50)',
-        "chat model": '([{"role": "user", "content": "Hello!"}], max_new_tokens=50)',
-        "classifier": '("a text", truncation=True)',
+        "base model": '"Once", max_new_tokens=50',
+        "chat model": '[{"role": "user", "content": "Hello!"}], max_new_tokens=50',
+        "classifier": '"a text", truncation=True',
     }[facts.kind]
-    call = f'pipeline("{task}", "{repo_id}"%s){asked}'
+    call = f'from transformers import pipeline\n\nmodel = pipeline("{task}", "{repo_id}"%s)\nprint(model({asked}))'
     if facts.made_by == "export":
-        plain = f"from transformers import pipeline\n\nprint({call % ''})"
+        plain = call % ""
         return f"Without any code of its own:\n\n{fenced(plain, 'python')}"
     if facts.is_adapter:
         return _loading_adapter(facts, repo_id)
-    with_package = f"import scratchgpt  # registers the model\nfrom transformers import pipeline\n\nprint({call % ''})"
+    with_package = f"import scratchgpt  # registers the model\n{call % ''}"
     pinned = ', revision="COMMIT", trust_remote_code=True'
-    without = f"from transformers import pipeline\n\nprint({call % pinned})"
+    without = call % pinned
     return "\n\n".join(
         [
             "With the package (`pip install scratchgpt`):",
