@@ -17,6 +17,7 @@ import yaml
 from huggingface_hub import DatasetCard
 from safetensors import safe_open
 
+from .fingerprints import hash_weight_files
 from .names import is_hub_name
 from .training_texts import Sketch, TrainingTexts
 
@@ -106,9 +107,9 @@ class Facts:
             source = made_with.get("adapter") or ("to" in made_with and made_with["model_name_or_path"])
             if not made_with and here.name in ("final", "merged") and (here.parent / RESULTS).is_file():
                 return here.parent
-            if not source or not Path(str(source)).is_dir():
+            if not source or not (there := Path(str(source)).expanduser()).is_dir():
                 return None
-            here = Path(str(source)).absolute()
+            here = there.absolute()
         return None
 
     @cached_property
@@ -210,24 +211,20 @@ class Facts:
     @cached_property
     def evaluations(self) -> list[dict[str, Any]]:
         """What recipes/evaluate.py measured on these weights, beside or below the directory or its run."""
-        folders = [self.directory, *([self.run] if self.run else [])]
-        here = self.directory.absolute()
+        folders = {folder.resolve() for folder in (self.directory, self.run) if folder}
         files = {
-            file
-            for folder in {*folders, *(folder.absolute().parent for folder in folders)}
+            file.resolve()
+            for folder in folders | {folder.parent for folder in folders}
             for pattern in (RESULTS, f"*/{RESULTS}", f"*/*/{RESULTS}")
             for file in folder.glob(pattern)
         }
-        written = max((file.stat().st_mtime for file in here.glob("*.safetensors")), default=0.0)
-        found = []
-        for file in sorted(files):
-            values = read_json(file)
-            named = values.get("model", {}).get("name") if "identities" in values else None
-            # Its path is seen from where it was measured. What is older than the weights was measured on others.
-            is_ours = named and f"{here.as_posix()}/".endswith(f"/{Path(named).as_posix().lstrip('./~')}/")
-            if is_ours and file.stat().st_mtime >= written:
-                found.append({name: each for name, each in values.items() if name not in ("model", "identities")})
-        return found
+        measured = [values for file in sorted(files) if "identities" in (values := read_json(file))]
+        own = hash_weight_files(self.directory) if measured else None
+        return [
+            {name: each for name, each in values.items() if name not in ("model", "identities")}
+            for values in measured
+            if own is not None and values["model"].get("files") == own
+        ]
 
 
 def weights_size(directory: Path) -> tuple[int, list[str], int]:

@@ -64,7 +64,7 @@ def _few(facts: Facts) -> Iterator[str]:
     if 0 < (count := measured.get("num_texts", 0)) < FEW:
         yield f"**Measured on few texts**: {count:,}. The intervals say how much the results may be off."
     if 0 < (count := measured.get("num_tokens", 0)) < 10 * FEW:
-        yield f"**Measured on little text**: {count:,} tokens, so the results may be off by more than they differ."
+        yield f"**Measured on little text**: {count:,} tokens, which is too little for a precise result."
     scores = facts.responses
     if scores and (count := scores["tuned"]["num_responses"]) < FEW:
         yield f"**Few answers were scored**: {count:,}."
@@ -86,22 +86,14 @@ def _beside_baselines(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _contamination(facts: Facts) -> Iterator[str]:
-    """What `evaluation.contamination` wrote into the results: Overlap.as_dict."""
-    for where in (facts.results, *facts.evaluations):
-        for name, overlap in _overlaps(where):
+    """What `evaluation.contamination` has found, as recipes/evaluate.py records it."""
+    for evaluation in facts.evaluations:
+        for suite, overlap in evaluation.get("overlap", {}).items():
             if overlap.get("seen"):
                 yield (
-                    f"**Contaminated**: {overlap['seen']:,} of the {overlap['count']:,} test texts"
-                    f"{f' of {name}' if name else ''} stand in the training text, so the results are too good."
+                    f"**Contaminated**: {overlap['seen']:,} of the {overlap['count']:,} test texts of {suite} stand "
+                    "in the training text, so the results are too good."
                 )
-
-
-def _overlaps(values: Any, name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    if isinstance(values, dict):
-        if "checked" in values:
-            yield name, values
-        for key, each in values.items():
-            yield from _overlaps(each, name if key in ("overlap", "contamination") else key)
 
 
 def _tokenizer_warnings(facts: Facts) -> Iterator[str]:

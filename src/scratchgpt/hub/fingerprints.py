@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import xxhash
 from safetensors import safe_open
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file
 
 from ..tokenizers.fingerprint import fingerprint
-from .seals import verify_if_sealed
+from .seals import hash_file, verify_if_sealed
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -42,6 +43,12 @@ def weights_fingerprint(model: str | os.PathLike[str]) -> str:
     """
     files = _weight_files(os.fspath(model))
     return _weights_fingerprint(tuple(files), tuple(map(_state, files)))
+
+
+def hash_weight_files(directory: Path) -> str | None:
+    """XXH3 (128 bits) of the weights' files as they are, of a model or an adapter; None where there are none."""
+    files = sorted(directory.glob("*model*.safetensors"))
+    return xxhash.xxh3_128_hexdigest(" ".join(map(hash_file, files)).encode()) if files else None
 
 
 def _state(file: str) -> tuple[int, ...]:
