@@ -154,7 +154,7 @@ class Facts:
     @cached_property
     def title(self) -> str:
         path = Path(str(self.made_with.get("output_dir") or self.directory.absolute()))  # while staged, it has another
-        return path.parent.name if path.name in ("final", "merged") else path.name
+        return path.parent.name if path.name == "final" or path.parent == self.run else path.name
 
     @cached_property
     def labels(self) -> list[str]:
@@ -175,8 +175,16 @@ class Facts:
     @cached_property
     def sketch(self) -> Sketch | None:
         """Of the training texts of the run."""
-        texts = TrainingTexts.read(self.directory) if self.run else None
+        texts = TrainingTexts.read(self.run / "final") if self.run else None
         return texts.sketches[-1] if texts is not None and texts.sketches else None
+
+    @cached_property
+    def num_texts(self) -> int:
+        """Documents or conversations that the run trained on; 0 where that is not known."""
+        if self.sketch is None:
+            return 0
+        # Of a conversation the sketch has twice a text: what was asked, and what was answered.
+        return self.sketch.num_documents // (2 if self.kind == "chat model" else 1)
 
     @cached_property
     def data(self) -> Data | None:

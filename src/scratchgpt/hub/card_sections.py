@@ -206,7 +206,8 @@ def data(facts: Facts) -> str:
     for split, labels in facts.results.get("labels", {}).items():
         rows[f"texts in {split}"] = ", ".join(f"{label} {count:,}" for label, count in labels.items())
     if facts.sketch is not None:
-        rows["texts, words"] = f"{facts.sketch.num_documents:,}, {facts.sketch.num_words:,}"
+        unit = "conversations" if facts.kind == "chat model" else "texts"
+        rows[f"{unit}, words"] = f"{facts.num_texts:,}, {facts.sketch.num_words:,}"
     identity = facts.identity
     if identity:
         rows["fingerprint of the training rows"] = f"`{identity['data']}`"

@@ -47,7 +47,9 @@ def warnings(facts: Facts) -> Iterator[str]:
     yield from _contamination(facts)
     if not found and facts.made_by != "import-gpt2":
         yield "**No record of its training** lies beside it: nothing is known of its data and results."
-    if facts.made_by != "import-gpt2":
+    if facts.made_by == "import-gpt2":
+        yield f"Its limits are those of {f'`{facts.base}`' if facts.base else 'the original'}: see the card of that."
+    else:
         yield "It was not tuned or tested for safety, and repeats whatever bias its training text has."
 
 
@@ -55,7 +57,7 @@ def _few(facts: Facts) -> Iterator[str]:
     """Few examples to learn from, or few to measure on."""
     found = facts.results
     texts = sum(found["labels"]["train"].values()) if "labels" in found else 0
-    if facts.kind != "base model" and (count := texts or (facts.sketch.num_documents if facts.sketch else 0)):
+    if facts.kind != "base model" and (count := texts or facts.num_texts):
         if count < LITTLE:
             yield f"**Few examples**: it was tuned on {count:,} {'texts' if texts else 'conversations'}."
     elif facts.kind == "base model" and facts.sketch is not None and facts.sketch.num_words < 1_000_000:
