@@ -25,6 +25,7 @@ from typing import Any, Literal
 import scratchgpt  # noqa: F401 - registers the classes
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe, shortened_path
 from scratchgpt.evaluation.answers import FinishedAnswers, ModelAnswers, Scoring, read_answers
+from scratchgpt.evaluation.comparison_report import write_report
 from scratchgpt.evaluation.contamination import Overlap, check_overlap
 from scratchgpt.evaluation.journal import Journal
 from scratchgpt.evaluation.log_likelihoods import LogLikelihoods, Remembered
@@ -195,6 +196,8 @@ def main(argv: list[str] | None = None) -> None:
         results = Results(places[-1], identity)
         measure(suites, results, None if all(map(results.has, suites)) else train.ngram(tokenizer), tokenizer)
     print(f"Signatures, and everything else: {', '.join(str(place / FILE) for place in places)}")
+    if len(places) > 1:
+        print(f"\n{write_report(places, output_dir)}")
 
 
 if __name__ == "__main__":

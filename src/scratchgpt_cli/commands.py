@@ -237,14 +237,27 @@ def card(argv: list[str]) -> None:
 
 
 def compare(argv: list[str]) -> None:
-    """Draw the curves of several runs in one picture: scratchgpt compare runs/a runs/b"""
+    """Compare runs, or models that `evaluate` has measured: scratchgpt compare runs/a runs/b
+
+    Of runs: their curves in one picture. Of models: which is better, or that one cannot tell, as a page with plots.
+    """
     parser = Parser(compare)
     parser.add_argument("run", nargs="+", type=Path)
-    parser.add_argument("--output", type=Path, default=Path("comparison.png"), help="default: comparison.png")
+    parser.add_argument(
+        "--output", type=Path, help="default: comparison.png; of measured models a directory, comparison"
+    )
     arguments = parser.parse_args(argv)
+    if any((run / "items").is_dir() for run in arguments.run):
+        from scratchgpt.evaluation.comparison_report import PAGE, write_report
+        from scratchgpt.hub.staging import check_writable
+
+        output = arguments.output or Path("comparison")
+        check_writable(output)
+        print(f"{write_report(arguments.run, output)}\n\nThe page: {output / PAGE}")
+        return
     from .comparison import compare_runs
 
-    print(compare_runs(arguments.run, arguments.output))
+    print(compare_runs(arguments.run, arguments.output or Path("comparison.png")))
 
 
 def completion(argv: list[str]) -> None:

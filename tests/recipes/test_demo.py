@@ -70,6 +70,7 @@ def test_every_stage_follows_from_the_one_before(tmp_path, monkeypatch, capsys):
         "| tuned |",
         "bits per byte",
         "| 5-gram with",
+        "by question: ROUGE-L: ",
     ):
         assert line in text, line
     for picture in (line.split("](")[1].rstrip(")") for line in text.splitlines() if line.startswith("![")):

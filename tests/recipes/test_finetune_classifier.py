@@ -243,7 +243,7 @@ def test_a_file_is_classified_in_batches(finished: Path, workplace: Path, capsys
         ({"r_drop": -1}, None, "r_drop=-1"),
         ({"max_length": 33}, None, "max_length=33 is beyond the model's context of 32 tokens"),
         ({"num_train_epochs": "inf"}, None, "num_train_epochs=inf: it must be finite, above 0"),
-        ({"model_name_or_path": "no/where"}, None, "no/where is no model directory here"),
+        ({"model_name_or_path": "no/where"}, None, "no/where is not here"),
         ({"r_drop": 1, "hidden_dropout": 0, "attention_dropout": 0}, None, "give hidden_dropout or attention_dropout"),
         ({"model_name_or_path": ""}, None, "--model_name_or_path is missing"),
     ],
@@ -265,3 +265,20 @@ def test_bad_input_is_refused_before_training(
             )
         )
     assert not (tmp_path / "refused").exists()
+
+
+def test_test_texts_that_were_trained_on_are_told(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The published fault: 440 of 500 test rows stood in the training set, and the table said nothing."""
+    lines = (workplace / "data.csv").read_text().splitlines()
+    (workplace / "train.csv").write_text("\n".join(lines[:60]) + "\n")
+    (workplace / "test.csv").write_text("\n".join([lines[0], *lines[41:81]]) + "\n")
+    finetune_classifier.main(
+        options(
+            workplace, "leaking", data=workplace / "train.csv", eval_data=workplace / "train.csv",
+            test_data=workplace / "test.csv", max_steps=2, eval_steps=2, save_steps=2,
+        )
+    )  # fmt: skip
+    found = json.loads((workplace / "leaking" / "results.json").read_text())["overlap"]
+    assert found["checked"]
+    assert 0 < found["seen"] < found["count"]
+    assert f"test: {found['seen']} of {found['count']} texts" in capsys.readouterr().out

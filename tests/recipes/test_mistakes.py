@@ -45,6 +45,7 @@ ENOUGH = {
     "export_model": "--model_name_or_path base --output_dir out --to qwen3",
     "import_gpt2": "--model_name_or_path gpt2 --tokenizer none --output_dir out",
     "evaluate": "--answers answers.jsonl --output_dir out",
+    "judge": "--answers answers.jsonl --judge base --output_dir out",
     "results_page": "--run_dir run --data text.jsonl --output out.md",
     "text_files": "--source text.jsonl --output_dir out --min_characters 1 --near_duplicate_threshold 1",
     "alpaca": "--source alpaca.json --output_dir out",
@@ -235,6 +236,22 @@ MISTAKES = [
     ("evaluate", "--answer_column said", "has no column 'said'"),
     ("evaluate", "--output_dir full", "full is not empty"),
     ("evaluate", "!--model classifier --data chats.jsonl --split train --output_dir out", "is a classifier"),
+    ("judge", "!--output_dir out", "give --answers or --preferences"),
+    ("judge", "--preferences answers.jsonl", "one of the two"),
+    ("judge", "!--answers answers.jsonl --output_dir out", "--judge is missing"),
+    ("judge", "--answers nowhere.json", "nowhere.json is no file"),
+    ("judge", "!--answers answers.jsonl chats.jsonl --judge base --output_dir out", "the same questions"),
+    ("judge", "--answer_column said", "no text in the column 'said'"),
+    ("judge", "!--preferences answers.jsonl --judge base --output_dir out", "no text in the column 'chosen'"),
+    ("judge", "--judge nowhere/model", "nowhere/model"),
+    ("judge", "--judge classifier", "ScratchGPTForCausalLM"),
+    ("judge", "--judge http://localhost:1", "--judge_model"),
+    ("judge", "--judge ftp://localhost:1 --judge_model m", "is no address"),
+    ("judge", "--verdicts nowhere.json", "nowhere.json is no file"),
+    ("judge", "--verdicts labels.csv", "no column 'verdict' or 'score'"),
+    ("judge", "--verdicts scores.json", "scores.json holds 3 verdicts and there are 1 answers"),
+    ("judge", "--verdicts letters.json", "letters belong to two files"),
+    ("judge", "--output_dir full", "full is not empty"),
     ("results_page", "--run_dir nowhere", "nowhere"),
     ("results_page", "--run_dir folder", "folder"),
     # Data builders.
@@ -288,7 +305,7 @@ def make_models() -> None:
     tokenizer.save_pretrained("other_ids")
     Path("columns").mkdir()
     Path("columns/piqa.jsonl").write_text('{"question": "Who?", "choices": ["a", "b"]}')
-    Path("answers.jsonl").write_text('{"output": "yes", "model_response": "yes"}\n')
+    Path("answers.jsonl").write_text('{"instruction": "Well?", "output": "yes", "model_response": "yes"}\n')
     GPT2LMHeadModel(
         GPT2Config(vocab_size=300, n_positions=64, n_embd=32, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
     ).save_pretrained("gpt2")
@@ -336,6 +353,8 @@ def make_files() -> None:
         "other_labels.csv": ["text,label", "Nobody knows,ugly"],
         "one_label.csv": ["text,label", *[f"word {number},good" for number in range(60)]],
         "header.csv": ["text,label"],
+        "scores.json": ["[1, 2, 3]"],
+        "letters.json": ['["A"]'],
         "unknown.yaml": ["max_step: 3"],
         "broken.yaml": ["max_steps: ["],
     }

@@ -41,7 +41,10 @@ def model(tmp_path_factory) -> Path:
 def load(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     online = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
     return subprocess.run(
-        [sys.executable, "-c", LOAD, *map(str, arguments)], env={**online, **environment}, capture_output=True, text=True
+        [sys.executable, "-c", LOAD, *map(str, arguments)],
+        env={**online, **environment},
+        capture_output=True,
+        text=True,
     )
 
 
@@ -62,7 +65,9 @@ def test_a_name_with_a_revision_is_loaded_and_stays_pinned(model: Path, tmp_path
     again = load(base, HF_HOME=str(tmp_path / "cache"), HF_HUB_OFFLINE="1")
     assert again.stdout == found.stdout == load(model).stdout
     missing = load("somebody/base@v2.0", HF_HOME=str(tmp_path / "cache"), HF_HUB_OFFLINE="1")
-    assert missing.stderr.splitlines()[-1].startswith("ValueError: somebody/base@v2.0 is not here, and the Hub cannot be")
+    assert missing.stderr.splitlines()[-1].startswith(
+        "ValueError: somebody/base@v2.0 is not here, and the Hub cannot be"
+    )
     assert "hf download somebody/base --revision v2.0" in missing.stderr
 
 

@@ -1,18 +1,23 @@
 """evaluation/responses.py: answers cut by token position, and what is counted of them."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import GPT2Tokenizer
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
-from scratchgpt.data.chat import render_chat
+from scratchgpt.data.chat import render_chat, stop_token_id
+from scratchgpt.evaluation.answers import with_chat_template
 from scratchgpt.evaluation.responses import (
     Response,
     generate_responses,
     last_questions,
     score_responses,
 )
+from scratchgpt.inference.answer_settings import answer_settings
 from scratchgpt.tokenizers import BPETokenizer, RegexTokenizer, to_transformers
 
 TEXTS = ["What is the sum of two and two? The sum is four. naïve 日本 <|end|> questions are welcome!\n"] * 3
@@ -128,3 +133,15 @@ def test_questions_are_what_comes_before_the_last_answer() -> None:
     (question,) = last_questions([chat * 2, chat[:1], chat * 2 + chat[:1], []])
     assert question.messages == (chat * 2)[:3]
     assert question.reference == "b"
+
+
+def test_an_unknown_token_that_is_the_end_of_text_ends_answers(shared_data: Path, tmp_path: Path) -> None:
+    """As in GPT-2, whose tokenizer has one special token for both."""
+    files = shared_data / "tokenizer" / "gpt2"
+    shutil.copy(files / "encoder.json", tmp_path / "vocab.json")
+    shutil.copy(files / "vocab.bpe", tmp_path / "merges.txt")
+    tokenizer = with_chat_template(GPT2Tokenizer.from_pretrained(tmp_path))
+    assert tokenizer.unk_token_id == tokenizer.eos_token_id == 50256
+    assert stop_token_id(tokenizer) == 50256
+    settings = answer_settings(tokenizer, len(tokenizer))
+    assert (settings["eos_token_id"], settings["suppress_tokens"]) == ([50256], None)

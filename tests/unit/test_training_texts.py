@@ -121,3 +121,8 @@ def test_reviews_that_were_not_read_raise_no_alarm(shared_data: Path, tmp_path: 
     TrainingTexts((), is_complete=True).after(sketch_of(*reviews[:5000])).write(tmp_path)
     assert check_overlap(reviews[5000:], tmp_path).share <= 0.01
     assert check_overlap([written_otherwise(text.split()) for text in reviews[:500]], tmp_path).share == 1
+
+
+@pytest.mark.parametrize("model", ["nobody/knows-this", "/no/such/directory", "no such name"])
+def test_a_model_that_is_not_here_has_no_record(model: str) -> None:
+    assert TrainingTexts.read(model) is None

@@ -118,7 +118,12 @@ def stop_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """
     chat = render_chat([{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}], tokenizer)
     learned = [token for token, is_learned in zip(chat.input_ids, chat.assistant_mask, strict=True) if is_learned]
-    if not learned or learned[-1] not in tokenizer.all_special_ids or learned[-1] == tokenizer.unk_token_id:
+    unknown = tokenizer.unk_token_id != tokenizer.eos_token_id  # which in GPT-2 are one
+    if (
+        not learned
+        or learned[-1] not in tokenizer.all_special_ids
+        or (unknown and learned[-1] == tokenizer.unk_token_id)
+    ):
         raise ValueError(
             "the chat template does not end an answer with a special token inside {% generation %} … "
             "{% endgeneration %}: take --chat_template plain, or a tokenizer with role tokens"

@@ -12,6 +12,7 @@ from ..hub.cards import write_card
 from ..hub.markdown import classifier_table
 from .baselines import linear_baseline, majority_baseline
 from .classification import measure
+from .contamination import check_overlap
 from .plots import plot_classification
 
 
@@ -37,12 +38,16 @@ def write_report(
     for analyzer in analyzers:
         linear, strength = linear_baseline(data["train"], data["validation"], data[split], analyzer)
         baselines[f"TF-IDF logistic regression ({analyzer})"] = {"C": strength, **linear.as_dict()}
+    overlap = check_overlap(data[split].texts, output_dir / "final")
+    if overlap.seen.any():
+        print(f"{split}: {overlap}: the results are too good by that")
     file = output_dir / "results.json"
     results = {
         **json.loads(file.read_text(encoding="utf-8")),
         split: measure(logits, rows[split].labels, names).as_dict(),
         "evaluated_on": split,
         "baselines": baselines,
+        "overlap": overlap.as_dict(),
         "labels": {name: each.counts() for name, each in data.items()},
         "truncated": {name: each.num_truncated for name, each in rows.items()},
         **facts,

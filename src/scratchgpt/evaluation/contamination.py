@@ -80,5 +80,5 @@ def check_overlap(texts: Sequence[str], model: str | os.PathLike[str]) -> Overla
     if known is None:
         return Overlap(False, False, np.zeros(len(texts), dtype=bool), ())
     seen = known.seen(texts) >= ENOUGH
-    examples = tuple(" ".join(texts[number].split())[:80] for number in np.flatnonzero(seen)[:3].tolist())
-    return Overlap(True, known.is_complete, seen, examples)
+    examples = [" ".join(text.split())[:80] for text, is_seen in zip(texts, seen, strict=True) if is_seen]
+    return Overlap(True, known.is_complete, seen, tuple(examples[:3]))

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from transformers import AutoConfig, AutoTokenizer
 
@@ -12,8 +13,10 @@ from ..data.corpus import tokenize_corpus
 from ..data.text import read_texts
 from ..hub.markdown import percent, quote, table
 from .baselines import compressed_bits_per_byte, unigram_bits_per_byte
+from .comparison import Pair, compare
 from .language_modelling import token_byte_counts
 from .leakage import ngram_overlap
+from .rouge import NAMES, rouge_f1
 
 BASELINES = {
     "bits_per_byte_unigram": "token frequencies alone (unigram)",
@@ -145,9 +148,9 @@ def chat_section(run_dir: Path, plots: str) -> Section:
         ]
         for name, score in scores.items()
     ]
-    lines = (run_dir / "responses.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = list(map(json.loads, (run_dir / "responses.jsonl").read_text(encoding="utf-8").splitlines()))
     transcript = []
-    for line in map(json.loads, lines[:4]):
+    for line in lines[:4]:
         transcript.append(f"**{line['messages'][-1]['content']}**")
         transcript.append(quote(line["responses"]["tuned"]["text"] or "(nothing)"))
     return [
@@ -155,7 +158,30 @@ def chat_section(run_dir: Path, plots: str) -> Section:
         f"{loss} {scores['tuned']['num_responses']} questions of the validation split, answered greedily by the "
         "base and by the tuned model; in brackets 95 % intervals.",
         table(["", "ROUGE-L", "answers that end by themselves", "tokens in an answer"], rows),
+        *_answers_compared(lines),
     ], ["The first of these questions, and what the model says:", *transcript]
+
+
+def _answers_compared(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Whether the tuned model answers better than the base, question by question; nothing for a single question."""
+    if len(lines) < 2 or set(lines[0]["responses"]) != {"base", "tuned"}:
+        return []
+    answers = {name: [line["responses"][name] for line in lines] for name in ("tuned", "base")}
+    references = [line["reference"] for line in lines]
+    scores = {
+        "ROUGE-L": [
+            rouge_f1([each["text"] for each in given], references)[:, NAMES.index("rougeL")]
+            for given in answers.values()
+        ],
+        "ends by itself": [np.array([float(each["stopped"]) for each in given]) for given in answers.values()],
+    }
+    found = compare([Pair(tuned[None], base[None], np.ones(len(lines))) for tuned, base in scores.values()])
+    words = [
+        f"{name}: {each.in_words('tuned', 'base')} ({each.difference:+.3f}, {each.interval[0]:+.3f} to "
+        f"{each.interval[1]:+.3f})"
+        for name, each in zip(scores, found, strict=True)
+    ]
+    return [f"Compared question by question: {'; '.join(words)}. In brackets the difference, with a 95 % interval."]
 
 
 def _with_interval(found: Mapping[str, Any]) -> str:

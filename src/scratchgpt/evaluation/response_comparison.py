@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from ..data.chat import Message, render_chat
+from .contamination import check_overlap
 from .responses import Question, generate_responses, last_questions, score_responses, write_responses
 
 
@@ -38,6 +39,10 @@ def compare_responses(
     if not questions:
         print(f"no responses: no question of the validation split is at most {longest} tokens long")
         return
+    asked = [f"{question.messages[-1]['content']}\n\n{question.reference}" for question in questions]
+    overlap = check_overlap(asked, output_dir / "final")
+    if overlap.seen.any():
+        print(f"questions: {overlap}: the results are too good by that")
     answers, scores = {}, {}
     for name, model in models.items():
         answers[name] = generate_responses(model, tokenizer, [each.messages for each in questions], max_new_tokens)

@@ -88,14 +88,15 @@ def _beside_baselines(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _contamination(facts: Facts) -> Iterator[str]:
-    """What `evaluation.contamination` has found, as recipes/evaluate.py records it."""
-    for evaluation in facts.evaluations:
-        for suite, overlap in evaluation.get("overlap", {}).items():
-            if overlap.get("seen"):
-                yield (
-                    f"**Contaminated**: {overlap['seen']:,} of the {overlap['count']:,} test texts of {suite} stand "
-                    "in the training text, so the results are too good."
-                )
+    """What `evaluation.contamination` has found, as the classifier's recipe and recipes/evaluate.py record it."""
+    found = [("", facts.results.get("overlap", {}))]
+    found += [item for evaluation in facts.evaluations for item in evaluation.get("overlap", {}).items()]
+    for suite, overlap in found:
+        if overlap.get("seen"):
+            yield (
+                f"**Contaminated**: {overlap['seen']:,} of the {overlap['count']:,} test texts"
+                f"{f' of {suite}' if suite else ''} stand in the training text, so the results are too good."
+            )
 
 
 def _tokenizer_warnings(facts: Facts) -> Iterator[str]:

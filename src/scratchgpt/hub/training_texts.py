@@ -28,7 +28,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from transformers.utils.hub import cached_file
 
+from .names import HUB_NAME
+
 FILE = "training_texts.safetensors"
+PROBLEMS = ("missing_entries", "connection_errors", "gated_repo")
 VERSION = 1
 
 RUN = 8
@@ -250,9 +253,9 @@ class TrainingTexts:
     def read(cls, directory: str | os.PathLike[str]) -> "TrainingTexts | None":
         """Those of a model directory or Hub name; None where there are none, or of another version."""
         file = Path(directory) / FILE
-        if not Path(directory).is_dir():  # a name on the Hub
-            found = cached_file(str(directory), FILE, _raise_exceptions_for_missing_entries=False)
-            file = Path(found) if found else file
+        if not Path(directory).exists() and HUB_NAME.fullmatch(str(directory)):
+            silently = dict.fromkeys((f"_raise_exceptions_for_{each}" for each in PROBLEMS), False)
+            file = Path(cached_file(str(directory), FILE, **silently) or file)
         if not file.is_file():
             return None
         with safe_open(file, framework="np") as stream:

@@ -24,7 +24,7 @@ def answer_settings(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> dict
     """
     stop_token_id(tokenizer)  # raises where an answer could not end
     ids: Any = tokenizer  # annotated as if ids could be text
-    unk = [] if ids.unk_token_id is None else [ids.unk_token_id]
+    unk = [] if ids.unk_token_id in (None, ids.eos_token_id) else [ids.unk_token_id]  # in GPT-2 they are one
     return {
         "eos_token_id": sorted({*ids.all_special_ids} - {*unk}),
         "pad_token_id": ids.eos_token_id if ids.pad_token_id is None else ids.pad_token_id,
