@@ -198,7 +198,9 @@ def data(facts: Facts) -> str:
     rows = {"trained on": f"{name}{f', split {split}' if split else ''}"}
     if "eval_split" in arguments:
         source = shown(str(arguments.get("eval_data") or arguments["data"]))
-        rows["validated on"] = f"`{source}`, split {arguments['eval_split']}"
+        rows["measured on" if facts.kind == "tokenizer" else "validated on"] = (
+            f"`{source}`, split {arguments['eval_split']}"
+        )
     rows["licence of the data"] = found.license or "not known"
     if found.build and "splits" in found.build:
         counts = ", ".join(f"{split} {count['rows']:,}" for split, count in found.build["splits"].items())
