@@ -28,6 +28,7 @@ from scratchgpt.data.labelled_texts import LabelledTexts, read_labelled
 from scratchgpt.data.text_rows import TextRows
 from scratchgpt.evaluation.classification import measure, predict
 from scratchgpt.hub.model_directory import load_model
+from scratchgpt.hub.names import local_copy
 from scratchgpt.hub.staging import check_writable, replaced_file
 
 
@@ -54,6 +55,7 @@ def load_classifier(name: str, base: str | None = None) -> tuple[Any, PreTrained
     Raises:
         ValueError: as `load_adapter` and `load_model`: for a language model, among others, whose head would be random.
     """
+    name = local_copy(name)
     if is_adapter(name):
         adapted, tokenizer = load_adapter(name, base, "SEQ_CLS")
         return merge_adapter(adapted), tokenizer

@@ -33,7 +33,7 @@ from scratchgpt.evaluation.models import describe_model
 from scratchgpt.evaluation.results import FILE, Results, Suite
 from scratchgpt.evaluation.suites import build_suites, directories, fitting, suite_names
 from scratchgpt.evaluation.text import Text
-from scratchgpt.hub.fingerprints import tokenizer_fingerprint
+from scratchgpt.hub.fingerprints import hash_weight_files, tokenizer_fingerprint
 from scratchgpt.hub.staging import check_writable
 from scratchgpt.inference.decoding import load_for_decoding
 from scratchgpt.performance import check_device
@@ -134,6 +134,7 @@ def evaluate(
     identity = {
         "name": shortened_path(name),
         "weights": hash_weights(model),
+        "files": hash_weight_files(Path(name)),
         "tokenizer": tokenizer_fingerprint(tokenizer),
         "parameters": model.num_parameters(),
         "dtype": str(model.dtype).removeprefix("torch."),

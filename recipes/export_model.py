@@ -18,7 +18,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scratchgpt import ScratchGPTForCausalLM
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe, write_arguments
+from scratchgpt.hub.cards import keep_card, write_card
 from scratchgpt.hub.model_directory import check_tokenizer, load_model
+from scratchgpt.hub.names import local_copy
 from scratchgpt.hub.staging import check_output, staged_directory
 from scratchgpt.interop import to_gpt2, to_llama, to_qwen3
 from scratchgpt.interop.checks import check_same_logits, logits_of, sample_ids
@@ -50,12 +52,12 @@ def load_ours(source: str) -> ScratchGPTForCausalLM:
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(ExportArguments, argv)
     check_output(arguments.output_dir, arguments.overwrite, marker="config.json")
-    source = arguments.model_name_or_path
+    source = local_copy(arguments.model_name_or_path)
     model = load_ours(source)
     exported = TARGETS[arguments.to](model)
     size = exported.config.vocab_size
     tokenizer = None
-    if not Path(source).is_dir() or (Path(source) / "tokenizer.json").is_file():
+    if (Path(source) / "tokenizer.json").is_file():
         tokenizer = AutoTokenizer.from_pretrained(source)
         check_tokenizer(model, tokenizer)
         tokenizer = first_tokens(tokenizer, size)
@@ -68,9 +70,12 @@ def main(argv: list[str] | None = None) -> None:
         del exported
         ids = sample_ids(tokenizer, size, model.config.max_position_embeddings)
         theirs = logits_of(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), ids)
+        keep_card(Path(arguments.output_dir), folder)
+        write_card(folder)
         difference = check_same_logits(logits_of(model.float(), ids), theirs)
-    print(f"{source} → {arguments.output_dir} ({arguments.to}): logits of {ids.shape[1]} tokens agree, ", end="")
-    print(f"largest difference {difference:.2e}; vocabulary {model.config.vocab_size} → {size}")
+    print(f"{arguments.model_name_or_path} → {arguments.output_dir} ({arguments.to}): ", end="")
+    print(f"logits of {ids.shape[1]} tokens agree, largest difference {difference:.2e}; ", end="")
+    print(f"vocabulary {model.config.vocab_size} → {size}")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ from scratchgpt.data.text_rows import TextRows
 from scratchgpt.evaluation.classification import predict
 from scratchgpt.evaluation.classification_report import write_report
 from scratchgpt.hub.model_directory import save_model
+from scratchgpt.hub.names import local_copy
+from scratchgpt.hub.training_texts import TrainingTexts
 from scratchgpt.training.arguments import MAX_LEARNING_RATE
 from scratchgpt.training.bases import StagedArguments, base_config, base_model, continue_pretraining, own_base
 from scratchgpt.training.guards import EXIT_INTERRUPTED
@@ -84,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     longest = base_config(base).max_position_embeddings
     if (max_length := arguments.max_length or longest) > longest:
         raise ValueError(f"max_length={max_length} is beyond the model's context of {longest} tokens")
-    tokenizer = AutoTokenizer.from_pretrained(base, split_special_tokens=True)
+    tokenizer = AutoTokenizer.from_pretrained(local_copy(base), split_special_tokens=True)
     tokenizer.truncation_side, tokenizer.model_max_length = arguments.truncation_side, max_length
     rows = {name: TextRows(data, tokenizer, max_length) for name, data in splits.items()}
     model_options = {name: vars(arguments)[name] for name in ("from_scratch", "hidden_dropout", "attention_dropout")}
@@ -117,7 +119,8 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.tuning == "lora":
         adapted, _ = load_adapter(output_dir / "final", base, "SEQ_CLS", **labels)
         model = merge_adapter(adapted)
-        save_model(model, tokenizer, output_dir / "merged", overwrite=True)
+        texts = TrainingTexts.read(output_dir / "final")
+        save_model(model, tokenizer, output_dir / "merged", overwrite=True, training_texts=texts)
     else:
         model = kind.from_pretrained(output_dir / "final", dtype=torch.float32)
     split = "test" if "test" in splits else "validation"

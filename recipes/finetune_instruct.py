@@ -33,6 +33,7 @@ from scratchgpt.data.chat import Message, end_token_ids, render_chats
 from scratchgpt.data.chat_rows import ChatRows
 from scratchgpt.data.chat_sources import describe, read_chats
 from scratchgpt.evaluation.response_comparison import compare_responses
+from scratchgpt.hub.cards import write_card
 from scratchgpt.tokenization_scratchgpt import END_OF_TURN, ROLES
 from scratchgpt.training.arguments import MAX_LEARNING_RATE, LanguageModelArguments
 from scratchgpt.training.bases import base_config, chat_base, check_adapter, has_fused_loss, own_base
@@ -130,6 +131,7 @@ def main(argv: list[str] | None = None) -> None:
         models = {"base": load_base(base, four_bit=four_bit), "tuned": tuned}
         count, tokens = arguments.num_responses, arguments.response_tokens
         compare_responses(models, tokenizer, validation, count, tokens, output_dir)
+        write_card(final)  # with the answers
 
 
 if __name__ == "__main__":

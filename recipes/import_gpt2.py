@@ -12,8 +12,10 @@ sentence are those that transformers computes from the same checkpoint.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe, write_arguments
+from scratchgpt.hub.cards import keep_card, write_card
 from scratchgpt.hub.staging import check_output, staged_directory
 from scratchgpt.interop.gpt2_files import find_files, open_checkpoint
 from scratchgpt.interop.gpt2_import import load_tokenizer, write_import
@@ -50,6 +52,8 @@ def main(argv: list[str] | None = None) -> None:
     with staged_directory(arguments.output_dir, arguments.overwrite, marker="config.json") as folder:
         compared = write_import(checkpoint, tokenizer, folder)
         write_arguments(arguments, folder)
+        keep_card(Path(arguments.output_dir), folder)
+        write_card(folder)
     print(f"{arguments.model_name_or_path} → {arguments.output_dir}: {compared}")
 
 

@@ -10,13 +10,17 @@ precision, for which it was not trained exactly: a little is lost, as with any o
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from scratchgpt.adapters import load_adapter, merge_adapter
-from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe
+from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe, write_arguments
 from scratchgpt.data.chat import end_token_ids
+from scratchgpt.hub.cards import write_card
 from scratchgpt.hub.model_directory import save_model
+from scratchgpt.hub.names import local_copy
 from scratchgpt.hub.staging import check_output
+from scratchgpt.hub.training_texts import TrainingTexts
 
 
 @dataclass
@@ -34,7 +38,10 @@ def main(argv: list[str] | None = None) -> None:
     model: Any = merge_adapter(adapted)
     if model.can_generate() and tokenizer.chat_template is not None:
         model.generation_config.eos_token_id = end_token_ids(tokenizer)
-    save_model(model, tokenizer, arguments.output_dir, arguments.overwrite)
+    texts = TrainingTexts.read(local_copy(arguments.adapter))
+    save_model(model, tokenizer, arguments.output_dir, arguments.overwrite, training_texts=texts)
+    write_arguments(arguments, arguments.output_dir)
+    write_card(Path(arguments.output_dir))
     print(f"{arguments.adapter} merged into {arguments.output_dir}, a {type(model).__name__}")
 
 

@@ -30,6 +30,7 @@ from transformers import AutoTokenizer
 
 from scratchgpt.arguments import parse_arguments, run_recipe
 from scratchgpt.data.pretraining_rows import find_tokenizer
+from scratchgpt.hub.names import local_copy
 from scratchgpt.training.bases import own_base
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
@@ -74,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     with accelerator.main_process_first():  # one process downloads and tokenises, the others find it done
         arguments = with_texts(arguments, accelerator.print)
         find_tokenizer(str(arguments.tokenizer))
-        tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
+        tokenizer = AutoTokenizer.from_pretrained(local_copy(str(arguments.tokenizer), weights=False))
         predicted: dict[str, float] = {}
         if not sized:
             arguments, predicted = planned(arguments, given, tokenizer, accelerator)

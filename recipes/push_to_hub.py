@@ -7,7 +7,8 @@
 
 What it is, is told from the directory. Before anything goes, it is loaded in a process without this package, which has
 to give the same logits; weights must be safetensors, and no file may hold a secret, an absolute path, your user name
-or a link. A push that broke off goes on when it is started again. Log in with `hf auth login`, or set HF_TOKEN.
+or a link. A card that was made here is made anew, with the name on the Hub. A push that broke off goes on when it is
+started again. Log in with `hf auth login`, or set HF_TOKEN.
 """
 
 import sys
@@ -15,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scratchgpt.arguments import check, option, parse_arguments, required, run_recipe
+from scratchgpt.hub.cards import write_card
 from scratchgpt.hub.names import check_repo_id
 from scratchgpt.hub.push import as_on_the_hub, in_bytes, push, repo_type, sizes
-from scratchgpt.hub.push_checks import check_before_push, check_files, kind_of
+from scratchgpt.hub.push_checks import check_before_push, kind_of
 
 
 @dataclass
@@ -42,9 +44,10 @@ def main(argv: list[str] | None = None) -> None:
     directory = Path(arguments.directory)
     kind = kind_of(directory)
     check_repo_id(arguments.repo_id)
+    if kind != "data set":
+        write_card(directory, arguments.repo_id)
     with as_on_the_hub(directory, arguments.repo_id, arguments.base_repo_id) as folder:
-        check_before_push(directory)
-        check_files(folder)
+        check_before_push(directory, folder)
         if arguments.dry_run:
             files = sizes(folder)
             for name, size in files.items():

@@ -8,7 +8,7 @@
 
 `--data` is a data set of schema {"text"}: a Hub name, a folder written by `save_to_disk`, a folder of files, or a
 .txt, .jsonl or .parquet file. The output directory holds the tokenizer (`AutoTokenizer.from_pretrained` loads it),
-`report.json` with rates and the counts they come from, the same as a table in `README.md`, and `arguments.yaml`
+`report.json` with rates and the counts they come from, the same in the card, `README.md`, and `arguments.yaml`
 (given to the recipe, it makes the same tokenizer). It is written whole or not at all; the same texts and arguments
 give the same bytes.
 """
@@ -22,7 +22,9 @@ from typing import Literal
 
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe, write_arguments
 from scratchgpt.data.text import read_texts
-from scratchgpt.evaluation.tokenization import CountedTexts, report_table, tokenizer_report
+from scratchgpt.evaluation.tokenization import CountedTexts, tokenizer_report
+from scratchgpt.hub.cards import keep_card, write_card
+from scratchgpt.hub.markdown import tokenizer_table
 from scratchgpt.hub.staging import check_output, staged_directory
 from scratchgpt.tokenizers import (
     GPT2_PATTERN,
@@ -98,8 +100,9 @@ def main(argv: list[str] | None = None) -> None:
         runtime.save_pretrained(folder, plain=arguments.plain)
         write_arguments(arguments, folder)
         (folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (folder / "README.md").write_text(f"# {arguments.kind} tokenizer\n\n{report_table(report)}", encoding="utf-8")
-    print(report_table(report))
+        keep_card(Path(arguments.output_dir), folder)
+        write_card(folder)
+    print(tokenizer_table(report))
 
 
 if __name__ == "__main__":

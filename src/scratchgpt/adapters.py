@@ -34,6 +34,7 @@ from transformers import (
 from .arguments import option
 from .hub.fingerprints import read_base_reference, verify_base
 from .hub.model_directory import count_parameters, load_model
+from .hub.names import local_copy
 from .modeling_scratchgpt import ScratchGPTForCausalLM
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def load_adapter(
     """The base of an adapter, under it, and the tokenizer; in evaluation mode unless `trainable`.
 
     Args:
-        adapter: directory.
+        adapter: directory, or name on the Hub (owner/name, or owner/name@revision).
         base: directory or Hub name; default: where it was when the adapter was trained, seen from the adapter.
         task_type: what the adapter has to be for, by peft's name; default: anything.
         four_bit, kwargs: as for `load_base`.
@@ -218,12 +219,13 @@ def load_adapter(
     """
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict, load_peft_weights
 
+    adapter = local_copy(adapter)
     verify_base(adapter, base)
     reference, task = read_base_reference(adapter), PeftConfig.from_pretrained(os.fspath(adapter)).task_type
     own, what = KINDS.get(str(task), KINDS["CAUSAL_LM"])
     if task_type is not None and own is not KINDS[task_type][0]:
         raise ValueError(f"{adapter} is an adapter for {what}, and cannot be used as {KINDS[task_type][1]}")
-    directory = os.fspath(base) if base is not None else reference.base
+    directory = local_copy(base if base is not None else reference.base)
     tokenizer = AutoTokenizer.from_pretrained(adapter)
     under = load_base(directory, own, four_bit, **{**reference.config, **kwargs})
     try:

@@ -219,6 +219,23 @@ def verify(argv: list[str]) -> None:
     sys.exit(1 if damaged else 0)
 
 
+def card(argv: list[str]) -> None:
+    """Write the card of a model, adapter, tokenizer or data set, or make it anew: scratchgpt card runs/mine/final"""
+    parser = Parser(card)
+    parser.add_argument("directory", nargs="+", type=Path)
+    parser.add_argument("--repo_id", help="owner/name on the Hub, for the examples")
+    arguments = parser.parse_args(argv)
+    from scratchgpt.hub.cards import CARD, check_card, is_own, write_card
+
+    for directory in arguments.directory:
+        file = directory / CARD
+        if file.is_file() and not is_own(file.read_text("utf-8")):
+            raise ValueError(f"{file} was written or edited by hand and is kept: move it away for a new one")
+        print(write_card(directory, arguments.repo_id))
+        for problem in check_card(directory):
+            print(f"  {problem}")
+
+
 def compare(argv: list[str]) -> None:
     """Compare runs, or models that `evaluate` has measured: scratchgpt compare runs/a runs/b
 
@@ -251,7 +268,7 @@ def completion(argv: list[str]) -> None:
     print(script(), end="")
 
 
-TOOLS = {tool.__name__: tool for tool in (data, configs, doctor, info, verify, compare, launch, completion)}
+TOOLS = {tool.__name__: tool for tool in (data, configs, doctor, info, verify, card, compare, launch, completion)}
 
 
 def print_help() -> None:

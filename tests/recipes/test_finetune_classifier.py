@@ -243,7 +243,7 @@ def test_a_file_is_classified_in_batches(finished: Path, workplace: Path, capsys
         ({"r_drop": -1}, None, "r_drop=-1"),
         ({"max_length": 33}, None, "max_length=33 is beyond the model's context of 32 tokens"),
         ({"num_train_epochs": "inf"}, None, "num_train_epochs=inf: it must be finite, above 0"),
-        ({"model_name_or_path": "no/where"}, None, "no/where is no model directory here"),
+        ({"model_name_or_path": "no/where"}, None, "no/where is not here"),
         ({"r_drop": 1, "hidden_dropout": 0, "attention_dropout": 0}, None, "give hidden_dropout or attention_dropout"),
         ({"model_name_or_path": ""}, None, "--model_name_or_path is missing"),
     ],

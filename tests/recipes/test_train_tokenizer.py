@@ -46,7 +46,7 @@ def test_writes_tokenizer_and_report(corpus: Path, tmp_path: Path, kind: str, ca
     assert numbers["bytes_per_token"] == pytest.approx(numbers["num_bytes"] / numbers["num_tokens"], abs=1e-4)
     assert "".join(report["new_words"]["catatonic"]["splits"][kind]) == " catatonic"
     assert report["new_words"]["catatonic"]["seen"] is False
-    assert (out / "README.md").read_text(encoding="utf-8").endswith(capsys.readouterr().out[:-1])
+    assert capsys.readouterr().out.strip() in (out / "README.md").read_text(encoding="utf-8")
     tokenizer = ScratchGPTTokenizer.from_pretrained(out)
     assert len(tokenizer) == numbers["vocab_size"] <= 310
     assert tokenizer(TEXT)["input_ids"] == load(out).encode(TEXT)

@@ -47,7 +47,7 @@ def test_a_model_of_the_base_or_of_its_shape(base: str) -> None:
     assert torch.equal(tables[1], tables[2])
     assert not torch.equal(tables[2], tables[3])
     assert models[1].config.hidden_dropout == 0.5
-    with pytest.raises(ValueError, match="no/where is no model directory here"):
+    with pytest.raises(ValueError, match="no/where is not here"):
         base_config("no/where")
 
 

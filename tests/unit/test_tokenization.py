@@ -5,10 +5,10 @@ import pytest
 from scratchgpt.evaluation.tokenization import (
     CountedTexts,
     measure_tokenizer,
-    report_table,
     split_word,
     tokenizer_report,
 )
+from scratchgpt.hub.markdown import tokenizer_table
 from scratchgpt.tokenizers import BPETokenizer, RegexTokenizer
 
 TEXTS = ["a cat, a cät", "a cat"]
@@ -36,6 +36,6 @@ def test_the_report_counts_what_was_read_and_shows_splits() -> None:
     assert report["train"] == {"num_texts": 2, "num_bytes": 18}
     assert {word: entry["seen"] for word, entry in report["new_words"].items()} == {"cat": True, "dog": False}
     assert "".join(split_word(tokenizer, "dog")) == " dog"
-    table = report_table(report)
+    table = tokenizer_table(report)
     assert "| cat (in the training texts) |" in table
     assert "measured on 2 of them (18 bytes)" in table

@@ -9,7 +9,7 @@ from typing import Any
 from transformers.utils.hub import cached_file
 
 from ..hub.intermediates import made_once
-from ..hub.names import check_source
+from ..hub.names import local_copy
 from ..tokenizers import BPETokenizer, to_transformers
 from .corpus import Corpus, describe_source, tokenize_corpus
 from .packing import Rows, SlidingWindows, StreamingRows
@@ -67,9 +67,9 @@ def find_tokenizer(name: str) -> str:
     Raises:
         ValueError: where there is none.
     """
-    check_source(name)
+    directory = local_copy(name, weights=False)
     try:
-        file = cached_file(name, "tokenizer.json")
+        file = cached_file(directory, "tokenizer.json")
     except OSError as error:
         raise ValueError(
             f"{name} is no tokenizer with a tokenizer.json, neither here nor on the Hub: train one with "

@@ -122,7 +122,10 @@ class BenchmarkSuite:
             if theirs in samples[0]:
                 items[name] = [float(sample[theirs]) for sample in samples]
                 metrics[name] = score_against_chance(items[name], chance, f"{self.name} {theirs}|{how}")
-        extra: dict[str, Any] = {"truncated": asked.truncated}
+        benchmark = BENCHMARKS[self.name]
+        # By these two the Hub knows a benchmark.
+        named = {"dataset": benchmark.hub, "task": benchmark.config or "default"}
+        extra: dict[str, Any] = {"truncated": asked.truncated, **named}
         if all(item.choices == self.items[0].choices for item in self.items) and chance:
             # Who always gives the same answer, the most frequent one, has this.
             extra["majority"] = float(np.bincount([item.gold for item in self.items]).max() / len(self.items))

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 
 from ..data.text_rows import TextRows
+from ..hub.cards import write_card
+from ..hub.markdown import classifier_table
 from .baselines import linear_baseline, majority_baseline
-from .classification import measure, model_card, results_table
+from .classification import measure
 from .contamination import check_overlap
 from .plots import plot_classification
 
@@ -54,5 +56,5 @@ def write_report(
     plot_classification(logits, rows[split].labels, names, output_dir)
     for folder in ("final", "merged"):
         if (output_dir / folder).is_dir():
-            (output_dir / folder / "README.md").write_text(model_card(results, names), encoding="utf-8")
-    print(results_table(results))
+            write_card(output_dir / folder)
+    print(classifier_table(results))

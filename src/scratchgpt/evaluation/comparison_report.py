@@ -6,11 +6,11 @@ from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 
+from ..hub.markdown import table
 from ..hub.staging import replaced_file
 from .comparison import Pair, compare
 from .comparison_data import Row, Task, item_scores, read_rows, read_tasks, score_of
 from .comparison_plots import draw
-from .report import table
 
 PAGE = "comparison.md"
 MARK = "<!-- scratchgpt: models compared -->"

@@ -8,7 +8,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from ..adapters import is_adapter
 from ..hub.fingerprints import read_base_reference, verify_base
-from ..hub.names import check_source
+from ..hub.names import local_copy
 
 
 def describe_model(
@@ -24,6 +24,7 @@ def describe_model(
         ValueError: for a model that is not there, has no tokenizer, or is none that continues texts, such as a
             classifier; and as `verify_base`.
     """
+    model = local_copy(model)
     where: Any = model
     if is_adapter(model):
         from peft import PeftConfig
@@ -33,7 +34,7 @@ def describe_model(
         task = PeftConfig.from_pretrained(os.fspath(model)).task_type
         if task in ("SEQ_CLS", "TOKEN_CLS"):
             raise ValueError(f"{model} is an adapter of a classifier, not of a language model: give --model another")
-    check_source(where)
+    where = local_copy(where)
     try:
         config: Any = AutoConfig.from_pretrained(where)
         tokenizer = AutoTokenizer.from_pretrained(model)

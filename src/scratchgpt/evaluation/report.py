@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from ..data.corpus import tokenize_corpus
 from ..data.text import read_texts
+from ..hub.markdown import percent, quote, table
 from .baselines import compressed_bits_per_byte, unigram_bits_per_byte
 from .comparison import Pair, compare
 from .language_modelling import token_byte_counts
@@ -106,7 +107,7 @@ def base_section(
     ], [
         f"![loss]({plots}/loss.png)\n\n![throughput]({plots}/throughput.png)",
         "What it writes:",
-        *map(_quote, samples),
+        *map(quote, samples),
     ]
 
 
@@ -116,7 +117,7 @@ def classifier_section(run_dir: Path, plots: str) -> Section:
     split = results["evaluated_on"]
     measured = {**results["baselines"], f"this model ({results['tuning']})": results[split]}
     rows = [
-        [name, _percent(m["accuracy"], m["accuracy_interval"]), f"{m['f1']:.3f}", f"{m['mcc']:.3f}"]
+        [name, percent(m["accuracy"], m["accuracy_interval"]), f"{m['f1']:.3f}", f"{m['mcc']:.3f}"]
         for name, m in measured.items()
     ]
     return [
@@ -142,7 +143,7 @@ def chat_section(run_dir: Path, plots: str) -> Section:
         [
             name,
             f"{score['rouge_l']:.3f}",
-            _percent(score["exact_stop_rate"], score["exact_stop_interval"]),
+            percent(score["exact_stop_rate"], score["exact_stop_interval"]),
             f"{score['mean_tokens']:.0f}",
         ]
         for name, score in scores.items()
@@ -151,7 +152,7 @@ def chat_section(run_dir: Path, plots: str) -> Section:
     transcript = []
     for line in lines[:4]:
         transcript.append(f"**{line['messages'][-1]['content']}**")
-        transcript.append(_quote(line["responses"]["tuned"]["text"] or "(nothing)"))
+        transcript.append(quote(line["responses"]["tuned"]["text"] or "(nothing)"))
     return [
         "## The chat model",
         f"{loss} {scores['tuned']['num_responses']} questions of the validation split, answered greedily by the "
@@ -183,20 +184,6 @@ def _answers_compared(lines: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"Compared question by question: {'; '.join(words)}. In brackets the difference, with a 95 % interval."]
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """In Markdown; all columns but the first are set flush right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _with_interval(found: Mapping[str, Any]) -> str:
     low, high = found["interval"] or (None, None)
     return f"{found['value']:.3f}" + ("" if low is None else f" ({low:.3f} to {high:.3f})")
-
-
-def _quote(text: str) -> str:
-    return "> " + text.strip().replace("\n", "\n> ")
-
-
-def _percent(value: float, interval: list[float]) -> str:
-    return f"{value:.1%} ({interval[0]:.1%} to {interval[1]:.1%})"

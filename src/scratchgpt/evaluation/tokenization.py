@@ -7,8 +7,6 @@ import regex
 
 from ..tokenizers import RegexTokenizer, Tokenizer, to_rust
 
-COLUMNS = ("vocab_size", "bytes_per_token", "tokens_per_word", "unknown_rate", "round_trip", "same_ids_in_rust")
-
 
 class CountedTexts:
     """Counts the training texts as they are read, and remembers which of `words` they contain."""
@@ -82,20 +80,3 @@ def tokenizer_report(
             for word in trained_on.words
         },
     }
-
-
-def report_table(report: Mapping[str, Any]) -> str:
-    """A `tokenizer_report` in Markdown."""
-    names = list(report["tokenizers"])
-    rows = [["", *names], ["---", *["---:"] * len(names)]]
-    rows += [[column, *[str(report["tokenizers"][name][column]) for name in names]] for column in COLUMNS]
-    for word, entry in report["new_words"].items():
-        splits = ["·".join(entry["splits"][name]).replace("|", "\\|") for name in names]
-        rows.append([f"{word}{' (in the training texts)' if entry['seen'] else ''}", *splits])
-    trained, measured = report["train"], report["tokenizers"][names[0]]
-    rows_of_text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    which = "of them" if report["eval_on_train"] else "others"
-    return (
-        f"{rows_of_text}\n\nTrained on {trained['num_texts']:,} texts ({trained['num_bytes']:,} bytes); measured on "
-        f"{measured['num_texts']:,} {which} ({measured['num_bytes']:,} bytes).\n"
-    )

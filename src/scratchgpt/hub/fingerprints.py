@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import xxhash
 from safetensors import safe_open
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file
 
 from ..tokenizers.fingerprint import fingerprint
-from .seals import verify_if_sealed
+from .names import hub_name, local_copy
+from .seals import hash_file, verify_if_sealed
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -27,7 +29,8 @@ class BaseReference:
     """The base of an adapter: where it was, and what it was."""
 
     base: str
-    """Hub name or directory; in the file a directory is given relative to the adapter's, which may be shared."""
+    """Hub name (owner/name@commit) or directory; in the file a directory is given relative to the adapter's, which may
+    be shared."""
     weights_sha256: str
     tokenizer_sha256: str
     config: dict[str, Any] = field(default_factory=dict)
@@ -42,6 +45,12 @@ def weights_fingerprint(model: str | os.PathLike[str]) -> str:
     """
     files = _weight_files(os.fspath(model))
     return _weights_fingerprint(tuple(files), tuple(map(_state, files)))
+
+
+def hash_weight_files(directory: Path) -> str | None:
+    """XXH3 (128 bits) of the weights' files as they are, of a model or an adapter; None where there are none."""
+    files = sorted(directory.glob("*model*.safetensors"))
+    return xxhash.xxh3_128_hexdigest(" ".join(map(hash_file, files)).encode()) if files else None
 
 
 def _state(file: str) -> tuple[int, ...]:
@@ -65,7 +74,7 @@ def _weights_fingerprint(files: tuple[str, ...], states: tuple[tuple[int, ...], 
 
 
 def _weight_files(model: str) -> list[str]:
-    optional = {"_raise_exceptions_for_missing_entries": False}
+    model, optional = local_copy(model), {"_raise_exceptions_for_missing_entries": False}
     if file := cached_file(model, "model.safetensors", **optional):
         return [file]
     index = cached_file(model, "model.safetensors.index.json", **optional)
@@ -87,7 +96,7 @@ def base_reference(model: "PeftModel", tokenizer: PreTrainedTokenizerBase) -> Ba
     labels = {"id2label": base.config.id2label, "problem_type": base.config.problem_type}
     config = {} if model.active_peft_config.task_type == "CAUSAL_LM" else labels
     name = base.name_or_path
-    return BaseReference(name, weights_fingerprint(name), tokenizer_fingerprint(tokenizer), config)
+    return BaseReference(hub_name(name), weights_fingerprint(name), tokenizer_fingerprint(tokenizer), config)
 
 
 def seen_from(base: str, directory: str | os.PathLike[str]) -> str:
@@ -161,7 +170,9 @@ def verify_base(adapter_dir: str | os.PathLike[str], base: str | os.PathLike[str
         raise ValueError(
             f"the base of {adapter_dir} cannot be read at {directory!r} ({error}): say where it is (--base)"
         ) from error
-    of_base, own = (tokenizer_fingerprint(AutoTokenizer.from_pretrained(name)) for name in (directory, adapter_dir))
+    of_base, own = (
+        tokenizer_fingerprint(AutoTokenizer.from_pretrained(local_copy(name))) for name in (directory, adapter_dir)
+    )
     for what, found, expected in (
         ("weights", weights, wanted.weights_sha256),
         ("tokenizer", of_base, wanted.tokenizer_sha256),

@@ -19,6 +19,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer
 
 from .fingerprints import tokenizer_fingerprint, weights_fingerprint
+from .names import local_copy
 from .seals import SealError, seal, verify_seal
 from .staging import staged_directory
 
@@ -28,10 +29,11 @@ RECORD = "made_from.json"
 
 def base_inputs(base: str | os.PathLike[str]) -> dict[str, str]:
     """What an intermediate made from the model `base` (directory or Hub name) depends on."""
-    config = AutoConfig.from_pretrained(base).to_json_string()
+    directory = local_copy(base)
+    config = AutoConfig.from_pretrained(directory).to_json_string()
     return {
-        "weights of the base": weights_fingerprint(base),
-        "tokenizer of the base": tokenizer_fingerprint(AutoTokenizer.from_pretrained(base)),
+        "weights of the base": weights_fingerprint(directory),
+        "tokenizer of the base": tokenizer_fingerprint(AutoTokenizer.from_pretrained(directory)),
         "configuration of the base": hashlib.sha256(config.encode()).hexdigest(),
     }
 

@@ -16,8 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .cards import CARD, keep_card
 from .fingerprints import BaseReference, base_reference, seen_from, write_base_reference
-from .names import check_source
+from .names import local_copy
 from .seals import seal, verify_if_sealed
 from .staging import staged_directory
 from .training_texts import TrainingTexts
@@ -69,23 +70,23 @@ def load_model(kind: Any, directory: str | os.PathLike[str], *, new_head: bool =
 
     Args:
         kind: class of the model, or one of the Auto classes.
-        directory: or Hub name.
+        directory: or name on the Hub, owner/name or owner/name@revision.
         new_head: whether the head may be another's and then begins at random: where a base is tuned for a new task.
         kwargs: as for `from_pretrained`.
 
     Raises:
-        ValueError: as `check_source`; where weights are missing, left over, of another shape, or not finite; names
+        ValueError: as `local_copy`; where weights are missing, left over, of another shape, or not finite; names
             them.
         SealError: where the directory is not what was written.
     """
-    check_source(directory)
+    directory = local_copy(directory)
     verify_if_sealed(directory)
     try:
         loaded: Any = kind.from_pretrained(directory, output_loading_info=True, **kwargs)
     except SafetensorError as error:
         raise ValueError(f"the weights of {directory} cannot be read: {error}") from error
     except OSError as error:  # the library's own message may not say what was looked for
-        raise ValueError(f"{directory} cannot be loaded, neither here nor from the Hub: {error}") from error
+        raise ValueError(f"{directory} cannot be loaded: {error}") from error
     model, report = loaded
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         found = {str(key if isinstance(key, str) else key[0]) for key in report[problem]}
@@ -154,6 +155,7 @@ def save_model(
     marker = "adapter_config.json" if is_adapted(model) else "config.json"
     with staged_directory(directory, overwrite, marker=marker) as staging:
         write_model(model, tokenizer, staging, state_dict, base)
+        keep_card(Path(directory), staging)
         training_texts = training_texts or TrainingTexts.of(model)
         if training_texts.sketches:
             training_texts.write(staging)
@@ -178,8 +180,10 @@ def write_model(
         return
     base = base or base_reference(model, tokenizer)
     # What others read is seen from the working directory, as they look for it; base.json has it seen from the adapter.
-    with named_base(model, seen_from(base.base, Path.cwd()).removeprefix("./")):
+    name, _, revision = seen_from(base.base, Path.cwd()).removeprefix("./").partition("@")
+    with named_base(model, name, revision or None):
         model.save_pretrained(os.fspath(directory), state_dict=state_dict)
+    (Path(directory) / CARD).unlink()  # peft's is a form to fill in; ours is written at the end of the run
     under: Any = model.get_base_model()
     if under.can_generate():
         under.generation_config.save_pretrained(os.fspath(directory))
@@ -200,16 +204,16 @@ def _write_tied_rows(file: Path) -> None:
 
 
 @contextmanager
-def named_base(model: "PeftModel", name: str) -> Iterator[None]:
-    """Meanwhile peft writes `name` for the base into adapter_config.json and the card, instead of an absolute path."""
+def named_base(model: "PeftModel", name: str, revision: str | None) -> Iterator[None]:
+    """Meanwhile peft writes these into adapter_config.json for the base, instead of an absolute path."""
     adapter, under = model.active_peft_config, model.get_base_model()
     config: Any = under.config
-    before = adapter.base_model_name_or_path, config._name_or_path
-    adapter.base_model_name_or_path = config._name_or_path = name
+    before = adapter.base_model_name_or_path, adapter.revision, config._name_or_path
+    adapter.base_model_name_or_path, adapter.revision, config._name_or_path = name, revision, name
     try:
         yield
     finally:
-        adapter.base_model_name_or_path, config._name_or_path = before
+        adapter.base_model_name_or_path, adapter.revision, config._name_or_path = before
 
 
 def load_weights(model: "PreTrainedModel | PeftModel", directory: str | os.PathLike[str]) -> None:

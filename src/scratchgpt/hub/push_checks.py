@@ -16,6 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from .card_facts import BUILD
+from .cards import CARD, check_card
+
 Kind = Literal["model", "adapter", "tokenizer", "data set"]
 
 NOT_PUSHED = {"training_state", ".git", ".cache", "__pycache__", ".DS_Store"}
@@ -159,13 +162,16 @@ def _walk(directory: Path) -> Iterator[Path]:
             yield path
 
 
-def check_before_push(directory: Path) -> None:
+def check_before_push(directory: Path, folder: Path | None = None) -> None:
     """Everything that must hold before anything of `directory` goes to the Hub.
+
+    Args:
+        folder: what goes, where that is not the directory as it is (`as_on_the_hub`).
 
     Raises:
         ValueError: one line that names the file and the remedy.
     """
-    check_files(directory)
+    check_files(folder or directory)
     check_answers(directory)
 
 
@@ -190,13 +196,14 @@ def check_files(directory: Path, with_card: bool = True) -> None:
     for file in files:
         if found := private_text(file, texts_are_data=kind == "data set"):
             raise ValueError(f"{file.relative_to(directory).as_posix()} in {directory} holds {found}: take it out")
-    if with_card and (problems := card_problems(directory)):
+    if with_card and (problems := _card_problems(directory, kind)):
         raise ValueError(f"the card of {directory} is not complete: {'; '.join(problems)}")
 
 
-def card_problems(directory: Path) -> list[str]:
-    """What the card, README.md, lacks."""
-    return [] if (directory / "README.md").is_file() else ["README.md is missing"]
+def _card_problems(directory: Path, kind: Kind) -> list[str]:
+    if kind == "data set" and not (directory / BUILD).is_file():  # whoever made it describes it
+        return [] if (directory / CARD).is_file() else [f"{CARD} is missing: write what the data is"]
+    return check_card(directory)
 
 
 def private_text(file: Path, texts_are_data: bool = False) -> str | None:

@@ -32,6 +32,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from ..adapters import is_adapter, load_adapter, merge_adapter
 from ..attention import one_query_attention_forward
 from ..hub.model_directory import load_model
+from ..hub.names import local_copy
 from ..modeling_scratchgpt import CACHE
 from ..performance import choose_autocast_dtype
 
@@ -49,14 +50,15 @@ def load_for_decoding(
     """A model that is ready to talk, and its tokenizer.
 
     Args:
-        model_name_or_path: a model directory or Hub name, quantised or not; or the directory of an adapter, which is
-            merged into its base.
+        model_name_or_path: a model directory or Hub name (owner/name, or owner/name@revision), quantised or not; or
+            that of an adapter, which is merged into its base.
         base: of an adapter; default: where it was when the adapter was trained.
         dtype: float32, bfloat16 or float16; default: bfloat16 where the hardware multiplies it, else float32.
         weight_bits: as in `prepare_for_decoding`; the rest is bfloat16 then.
 
     Raises:
-        ValueError: as `load_adapter`, `load_model` and `prepare_for_decoding`, and for an unknown `dtype`.
+        ValueError: as `local_copy`, `load_adapter`, `load_model` and `prepare_for_decoding`, and for an unknown
+            `dtype`.
     """
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype is None:
@@ -65,6 +67,7 @@ def load_for_decoding(
         chosen = dtypes[dtype]
     else:
         raise ValueError(f"dtype={dtype!r}: give one of {', '.join(dtypes)}")
+    model_name_or_path = local_copy(model_name_or_path)
     model: Any
     if is_adapter(model_name_or_path):
         adapted, tokenizer = load_adapter(model_name_or_path, base, "CAUSAL_LM")

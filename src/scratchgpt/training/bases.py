@@ -20,7 +20,7 @@ from ..data.packing import PackedRows
 from ..data.pretraining_rows import check_length
 from ..hub.intermediates import Intermediate, base_inputs
 from ..hub.model_directory import save_model
-from ..hub.names import check_source
+from ..hub.names import local_copy
 from ..hub.seals import hash_file, seal
 from ..hub.staging import staged_directory
 from ..interop.gpt2_files import open_checkpoint
@@ -36,13 +36,13 @@ def base_config(base: str, **fields: Any) -> Any:
     """The configuration of `base`, with `fields` changed.
 
     Raises:
-        ValueError: for a base that is not there, or is no model.
+        ValueError: as `local_copy`, and for a base that is no model.
     """
-    check_source(base)
+    directory = local_copy(base, weights=False)
     try:
-        return AutoConfig.from_pretrained(base, **fields)
+        return AutoConfig.from_pretrained(directory, **fields)
     except OSError as error:
-        raise ValueError(f"{base} is no model directory here, and cannot be had from the Hub: {error}") from error
+        raise ValueError(f"{base} is no model directory: {error}") from error
     except ValueError as error:  # a config.json without a model_type, or with an unknown one
         raise ValueError(f"{base} is no model that this transformers knows: {str(error).splitlines()[0]}") from error
 
@@ -62,14 +62,15 @@ def own_base(base: str, output_dir: str, accelerator: Accelerator, foreign: bool
             return base
         remedy = "a causal language model" if foreign else "a scratchgpt model or a GPT-2"
         raise ValueError(f"{base} is a {kind} model, which cannot be trained here: give {remedy}")
-    checkpoint = open_checkpoint(base)
+    name, _, revision = (base, "", "") if Path(base).exists() else base.partition("@")
+    checkpoint = open_checkpoint(name, revision=revision or None)
     assert checkpoint.folder is not None
     directory = Path(output_dir) / "imported"
     inputs = {file.name: hash_file(file) for file in sorted(checkpoint.folder.iterdir()) if file.is_file()}
     copy = Intermediate(directory, directory, inputs)
     with accelerator.main_process_first():
         if not copy.begin(accelerator.print):
-            tokenizer = load_tokenizer(base, checkpoint.folder, checkpoint.config.get("n_positions", 1024))
+            tokenizer = load_tokenizer(name, checkpoint.folder, checkpoint.config.get("n_positions", 1024))
             with staged_directory(directory, overwrite=False, marker="config.json") as folder:
                 compared = write_import(checkpoint, tokenizer, folder)
                 seal(folder)
@@ -110,7 +111,7 @@ def chat_base(
     Raises:
         ValueError: where `output_dir/base` is something else.
     """
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(local_copy(base))
     if template == "plain":
         tokenizer.chat_template = PLAIN_TEMPLATE
         return base, tokenizer
@@ -144,7 +145,7 @@ def _ends_answers(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 def _ends(base: str) -> list[int]:
     """The tokens at which `generate` of the base stops. AutoModel takes them under an adapter too."""
-    ends = GenerationConfig.from_pretrained(base).eos_token_id
+    ends = GenerationConfig.from_pretrained(local_copy(base)).eos_token_id
     return ends if isinstance(ends, list) else [ends]
 
 

@@ -37,6 +37,7 @@ from ..arguments import write_arguments
 from ..configuration_scratchgpt import ScratchGPTConfig
 from ..evaluation.plots import plot_metrics
 from ..hub.background_push import BackgroundPush
+from ..hub.cards import write_card
 from ..hub.fingerprints import base_reference
 from ..hub.model_directory import (
     check_finite_weights,
@@ -371,7 +372,7 @@ class _Run:
     # The end
 
     def _finish(self, result: Evaluation | None) -> None:
-        """final/, results.json and the plots.
+        """final/, results.json, the plots and the card.
 
         Args:
             result: of the last step; None where the run had nothing left to do.
@@ -396,6 +397,7 @@ class _Run:
         if self.accelerator.is_main_process:
             self._write_results(result)
             plot_metrics(read_metrics(self.output_dir / "metrics.jsonl"), self.output_dir)
+            write_card(self.output_dir / "final", self.push.repo_id if self.push is not None else None)
             self._judge(result)
             if self.push is not None:
                 self.push.finish(self.output_dir / "final")

@@ -8,6 +8,7 @@ from transformers import AutoTokenizer
 
 from ..data.files import open_text
 from ..hub.model_directory import load_model
+from ..hub.names import local_copy
 from ..modeling_scratchgpt import ScratchGPTForCausalLM
 from ..tokenization_scratchgpt import ScratchGPTTokenizer
 from .loop import build_accelerator, train
@@ -76,7 +77,7 @@ def train_on_text(
     )
     accelerator = build_accelerator(arguments)
     arguments = with_texts(arguments, accelerator.print)
-    tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
+    tokenizer = AutoTokenizer.from_pretrained(local_copy(str(arguments.tokenizer), weights=False))
     prepared = prepare(arguments, tokenizer)
     model = prepared.model(arguments)
     if not train(prepared.task, model, tokenizer, arguments, accelerator, prepared.fingerprint):
