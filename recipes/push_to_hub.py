@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scratchgpt.arguments import check, option, parse_arguments, required, run_recipe
-from scratchgpt.hub.cards import write_card
+from scratchgpt.hub.cards import CARD, write_card
 from scratchgpt.hub.names import check_repo_id
 from scratchgpt.hub.push import as_on_the_hub, in_bytes, push, repo_type, sizes
 from scratchgpt.hub.push_checks import check_before_push, kind_of
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     directory = Path(arguments.directory)
     kind = kind_of(directory)
     check_repo_id(arguments.repo_id)
-    if kind != "data set":
+    if kind != "data set" and (directory / CARD).is_file():
         write_card(directory, arguments.repo_id)
     with as_on_the_hub(directory, arguments.repo_id, arguments.base_repo_id) as folder:
         check_before_push(directory, folder)

@@ -21,6 +21,7 @@ from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratchgpt.adapters import load_adapter
 from scratchgpt.data.builder import BuilderArguments, Built, finish, make_dataset
 from scratchgpt.hub import background_push
+from scratchgpt.hub.cards import write_card
 from scratchgpt.hub.model_directory import load_model, save_model
 from scratchgpt.hub.push import NO_XET, PushError, as_on_the_hub, push
 from scratchgpt.hub.push_checks import check_before_push, check_files, files_to_push
@@ -270,6 +271,16 @@ def test_what_must_not_go_is_found(name: str, copy: Path, hub: Hub) -> None:
     assert name in str(refused.value)
     assert "\n" not in str(refused.value)
     assert not hub.requests
+
+
+def test_a_card_that_was_made_here_gets_the_name_on_the_hub(copy: Path, hub: Hub) -> None:
+    (copy / "README.md").unlink()
+    write_card(copy)
+    assert "OWNER/NAME" in (copy / "README.md").read_text()
+    push_to_hub.main([str(copy), "--repo_id", "somebody/named"])
+    card = hub.files("models/somebody/named")["README.md"].decode()
+    assert "somebody/named" in card
+    assert "OWNER/NAME" not in card
 
 
 @pytest.mark.parametrize("where", ["file", "folder", "nowhere"])
