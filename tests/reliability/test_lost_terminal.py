@@ -52,6 +52,7 @@ def test_a_closed_terminal_saves_and_leaves(workplace: Path) -> None:
     started = command(workplace, "closed_terminal", **SHORT | {"max_steps": 100_000, "eval_steps": 100_000})
     child, terminal = pty.fork()
     if child == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests that run under nohup pass on that it is ignored
         os.execve(started[0], started, ENVIRONMENT)
     output, deadline = workplace / "closed_terminal", time.monotonic() + 120
     os.set_blocking(terminal, False)
