@@ -25,7 +25,7 @@ class AttentionMaps:
         """A map for each head: the reading token on the left, the token that it reads below."""
         heads, length, _ = self.weights.shape
         side = grid_size(length)
-        figure, axes = panels(heads, side, side, columns=4)
+        figure, axes = panels(heads, side, side + 0.5, columns=2 if heads <= 4 else 4)
         for head, axis in enumerate(axes):
             axis.imshow(self.weights[head].numpy(), cmap="Blues", vmin=0, vmax=1)
             axis.set_title(f"layer {self.layer}, head {head}", fontsize=9)

@@ -40,7 +40,8 @@ class LogitLens:
                 for column, guess in enumerate(guesses[part]):
                     colour = "white" if shown[row, column] > 0.6 else "black"
                     axis.text(column, row, plain(guess[:9]), ha="center", va="center", fontsize=7, color=colour)
-            axis.set_xlim(-0.5, width - 0.5)
+            axis.set_xlim(-0.5, width - 0.5)  # a last line that is shorter keeps the width of its cells
+            axis.set_frame_on(False)
             axis.set_yticks(range(rows), ["embedding", *(f"layer {each}" for each in range(rows - 1))], fontsize=8)
             set_tokens(axis, self.labels[part], "x")
         axes[0].set_title("the likeliest next token after each token, layer by layer", fontsize=9)
