@@ -31,6 +31,7 @@ PUBLIC: dict[str, list[str] | None] = {
     "scratchgpt.inference.decoding": ["load_for_decoding", "prepare_for_decoding", "compiled_decoding"],
     "scratchgpt.inference.chat": ["ChatSession", "Sampling"],
     "scratchgpt.hub.model_directory": ["save_model", "load_model"],
+    "scratchgpt.inspection": None,
 }
 SECTION = re.compile(r"(Args|Returns|Raises|Yields):$")
 

@@ -24,7 +24,7 @@ FLOORS = (
     {"tokenizers"},
     {"arguments", "attention", "hub", "performance"},
     {"adapters", "data"},
-    {"evaluation", "inference", "interop", "training"},
+    {"evaluation", "inference", "inspection", "interop", "training"},
     {"scratchgpt"},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

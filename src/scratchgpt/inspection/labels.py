@@ -1,0 +1,78 @@
+"""Tokens as people read them, and how tokenizers cut a text."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from .drawing import coloured_lines
+
+MARKS = {" ": "·", "\n": "↵", "\t": "⇥"}
+"""What stands for a character that cannot be seen; others are shown by their number."""
+
+
+@cache
+def _bytes_of() -> dict[str, int]:
+    """The byte behind each character of byte-level tokenizers (Radford et al. 2019)."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    return {character: byte for byte, character in bytes_to_unicode().items()}
+
+
+def token_labels(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """A short text for each token: spaces and line ends can be seen, and a part of a character is its bytes.
+
+    >>> token_labels(tokenizer, tokenizer(" café\\n")["input_ids"])
+    ['·caf', '⟨C3⟩', '⟨A9⟩', '↵']
+    """
+    special = set(tokenizer.all_special_tokens)
+    byte_level = "ByteLevel" in repr(tokenizer.backend_tokenizer.decoder)
+    labels = []
+    for piece in tokenizer.convert_ids_to_tokens(list(ids)):
+        if piece is None or piece in special:
+            labels.append(str(piece))
+            continue
+        text = piece.replace("▁", " ")
+        if byte_level and all(character in _bytes_of() for character in piece):
+            raw = bytes(_bytes_of()[character] for character in piece)
+            try:
+                text = raw.decode()
+            except UnicodeDecodeError:
+                labels.append(f"⟨{raw.hex('-').upper()}⟩")
+                continue
+        labels.append("".join(_visible(character) for character in text))
+    return labels
+
+
+def _visible(character: str) -> str:
+    return MARKS.get(character) or (character if character.isprintable() else f"⟨{ord(character):02X}⟩")
+
+
+@dataclass(frozen=True)
+class Tokenizations:
+    """One text, cut by several tokenizers."""
+
+    text: str
+    ids: dict[str, list[int]]
+    labels: dict[str, list[str]]
+
+    def figure(self) -> Any:
+        """A block for each tokenizer, tokens in turning colours."""
+        colours = ("#cfe3f7", "#f9dcc4", "#d3f0d0", "#f3cfe0", "#e6dff5")
+        blocks = [
+            (f"{name}: {len(labels)} tokens", [(label, colours[i % len(colours)]) for i, label in enumerate(labels)])
+            for name, labels in self.labels.items()
+        ]
+        return coloured_lines(blocks)
+
+
+def tokenizations(tokenizers: Mapping[str, Any], text: str) -> Tokenizations:
+    """How tokenizers cut a text, without the special tokens that they would add.
+
+    Raises:
+        ValueError: without a text or a tokenizer.
+    """
+    if not text or not tokenizers:
+        raise ValueError("a text and at least one tokenizer are needed")
+    ids = {name: each(text, add_special_tokens=False)["input_ids"] for name, each in tokenizers.items()}
+    return Tokenizations(text, ids, {name: token_labels(tokenizers[name], each) for name, each in ids.items()})
