@@ -89,10 +89,11 @@ def evaluating(model: Any) -> Iterator[None]:
 @contextmanager
 def hooked(modules: list[nn.Module], hook: Callable[[int, Any, Any], Any]) -> Iterator[None]:
     """Calls `hook(number, inputs, output)` after each module; what it returns, if anything, replaces the output."""
-    handles = [
-        module.register_forward_hook(lambda _, inputs, output, number=number: hook(number, inputs, output))
-        for number, module in enumerate(modules)
-    ]
+
+    def after(number: int) -> Callable[[nn.Module, Any, Any], Any]:
+        return lambda _, inputs, output: hook(number, inputs, output)
+
+    handles = [module.register_forward_hook(after(number)) for number, module in enumerate(modules)]
     try:
         yield
     finally:
@@ -103,10 +104,11 @@ def hooked(modules: list[nn.Module], hook: Callable[[int, Any, Any], Any]) -> It
 @contextmanager
 def hooked_before(modules: dict[int, nn.Module], hook: Callable[[int, torch.Tensor], torch.Tensor]) -> Iterator[None]:
     """Calls `hook(number, input)` before each module, and gives it what that returns."""
-    handles = [
-        module.register_forward_pre_hook(lambda _, inputs, number=number: (hook(number, inputs[0]), *inputs[1:]))
-        for number, module in modules.items()
-    ]
+
+    def before(number: int) -> Callable[[nn.Module, Any], Any]:
+        return lambda _, inputs: (hook(number, inputs[0]), *inputs[1:])
+
+    handles = [module.register_forward_pre_hook(before(number)) for number, module in modules.items()]
     try:
         yield
     finally:

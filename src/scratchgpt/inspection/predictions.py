@@ -139,9 +139,9 @@ def next_token(
     settings = "".join(f", {name} {value:g}" for name, _, value in cut)
     found: dict[str, torch.Tensor] = {}
     for temperature in temperatures:
-        scores = TemperatureLogitsWarper(float(temperature))(ids.cpu(), logits)
-        for _, warper, _ in cut:
-            scores = warper(ids.cpu(), scores)
+        scores: Any = logits
+        for warper in (TemperatureLogitsWarper(float(temperature)), *(each for _, each, _ in cut)):
+            scores = warper(ids.cpu(), scores)  # type: ignore[arg-type]
         found[f"temperature {temperature:g}{settings}"] = scores.softmax(-1)[0]
     shown = next(iter(found.values())).topk(min(show, logits.shape[-1])).indices.tolist()
     return NextToken(

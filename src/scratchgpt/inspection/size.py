@@ -50,13 +50,12 @@ def size(model: Any, length: int | None = None) -> Size:
         ValueError: as `parts_of`.
     """
     parts = parts_of(model)
-    config = model.config.get_text_config()
-    length = length or config.max_position_embeddings
+    context: int = length or model.config.get_text_config().max_position_embeddings
     inside = {id(each) for attention in parts.attentions for each in attention.parameters()}
     of_layers = {id(each) for layer in parts.layers for each in layer.parameters()}
     embeddings = {id(each) for each in model.get_input_embeddings().parameters()}
     head = {id(each) for each in parts.head.parameters()} - embeddings
-    counts = dict.fromkeys(("embedding", "attention", "MLP", "norms and other", "head"), 0)
+    counts: dict[str, int] = dict.fromkeys(("embedding", "attention", "MLP", "norms and other", "head"), 0)
     for each in {id(each): each for each in model.parameters()}.values():
         if id(each) in head:
             part = "head"
@@ -69,11 +68,11 @@ def size(model: Any, length: int | None = None) -> Size:
         counts[part] += each.numel()
     keys_and_values = 2 * 2 * len(parts.layers) * parts.num_heads * _head_width(parts.outputs[0], parts.num_heads)
     flops = {
-        "attention": 2.0 * counts["attention"] + keys_and_values * (length + 1) / 2,
+        "attention": 2.0 * counts["attention"] + keys_and_values * (context + 1) / 2,
         "MLP": 2.0 * counts["MLP"],
         "head": 2.0 * sum(each.numel() for each in parts.head.parameters() if each.ndim == 2),
     }
-    return Size(counts, flops, length)
+    return Size(counts, flops, context)
 
 
 def _head_width(output: nn.Module, num_heads: int) -> int:
