@@ -1,22 +1,15 @@
 """Tokens as people read them, and how tokenizers cut a text."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
+from ..tokenizers.byte_to_unicode import from_unicode
 from .drawing import coloured_lines
 
 MARKS = {" ": "·", "\n": "↵", "\t": "⇥"}
 """What stands for a character that cannot be seen; others are shown by their number."""
-
-
-@cache
-def _bytes_of() -> dict[str, int]:
-    """The byte behind each character of byte-level tokenizers (Radford et al. 2019)."""
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    return {character: byte for byte, character in bytes_to_unicode().items()}
 
 
 def token_labels(tokenizer: Any, ids: Sequence[int]) -> list[str]:
@@ -33,13 +26,14 @@ def token_labels(tokenizer: Any, ids: Sequence[int]) -> list[str]:
             labels.append(str(piece))
             continue
         text = piece.replace("▁", " ")
-        if byte_level and all(character in _bytes_of() for character in piece):
-            raw = bytes(_bytes_of()[character] for character in piece)
-            try:
-                text = raw.decode()
-            except UnicodeDecodeError:
-                labels.append(f"⟨{raw.hex('-').upper()}⟩")
-                continue
+        if byte_level:
+            with suppress(KeyError):  # an added token is text as it is
+                raw = from_unicode(piece)
+                try:
+                    text = raw.decode()
+                except UnicodeDecodeError:
+                    labels.append(f"⟨{raw.hex('-').upper()}⟩")
+                    continue
         labels.append("".join(_visible(character) for character in text))
     return labels
 
