@@ -30,7 +30,7 @@ from scratchgpt.evaluation.contamination import Overlap, check_overlap
 from scratchgpt.evaluation.journal import Journal
 from scratchgpt.evaluation.log_likelihoods import LogLikelihoods, Remembered
 from scratchgpt.evaluation.models import describe_model
-from scratchgpt.evaluation.results import FILE, Results, Suite
+from scratchgpt.evaluation.results import FILE, Results, Suite, check_directory
 from scratchgpt.evaluation.suites import build_suites, directories, fitting, suite_names
 from scratchgpt.evaluation.text import Text
 from scratchgpt.hub.fingerprints import hash_weight_files, tokenizer_fingerprint
@@ -158,13 +158,11 @@ def main(argv: list[str] | None = None) -> None:
     output_dir = Path(arguments.output_dir)
     check_device(arguments.device)
     check_writable(output_dir)
-    ours = [found for name in (FILE, "journal") for found in (*output_dir.glob(name), *output_dir.glob(f"*/{name}"))]
-    if output_dir.is_dir() and any(output_dir.iterdir()) and not ours:
-        raise ValueError(f"{output_dir} is not empty and holds no {FILE}: give another --output_dir")
     if arguments.answers is not None:
         answers = read_answers(arguments.answers, arguments.reference_column, arguments.answer_column)
         finished = FinishedAnswers(answers, arguments.scoring())
         finished.check(None, None)
+        check_directory(output_dir, None)
         measure([finished], Results(output_dir, {}), None, None)
         print(f"Signatures, and everything else: {output_dir / FILE}")
         return
@@ -172,6 +170,11 @@ def main(argv: list[str] | None = None) -> None:
     # Whatever can be wrong, with any of the models, is found before the first is measured.
     names = suite_names(arguments.suite, arguments.text, arguments.data, arguments.benchmarks_dir)
     places = directories(arguments.model, output_dir)
+    for name, place in zip([*arguments.model, NGRAM], [*places, output_dir / NGRAM], strict=True):
+        check_directory(place, shortened_path(name))
+    ours = [found for name in (FILE, "journal") for found in (*output_dir.glob(name), *output_dir.glob(f"*/{name}"))]
+    if output_dir.is_dir() and any(output_dir.iterdir()) and not ours:
+        raise ValueError(f"{output_dir} is not empty and holds no {FILE}: give another --output_dir")
     described = [describe_model(name, arguments.base) for name in arguments.model]
     text = Text(arguments.text, arguments.split, arguments.text_column) if arguments.text else None
     train = Text(arguments.train_text, column=arguments.text_column) if arguments.train_text else None

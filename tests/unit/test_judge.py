@@ -271,6 +271,9 @@ def test_what_may_pass_is_tried_again(
         assert set(keys) == {"Bearer secret-key"}
         assert ask(judge, ["two", "one"], Journal(tmp_path / "j.jsonl", judge.identity())) == ["72", "72"]
         assert len(requests) == 4
+        with (tmp_path / "j.jsonl").open("a") as file:
+            file.write('{"reply": "of nobody"}\n')  # dropped, like a line that was cut off
+        assert len(Journal(tmp_path / "j.jsonl", judge.identity()).answers) == 2
     assert "secret-key" not in (tmp_path / "j.jsonl").read_text() + json.dumps(judge.identity())
 
 
