@@ -40,7 +40,7 @@ def describe_model(
         tokenizer = AutoTokenizer.from_pretrained(model)
     except OSError as error:
         raise ValueError(f"{where} cannot be loaded, neither here nor from the Hub: {error}") from error
-    other = [name for name in config.architectures or [] if "Classification" in name]
+    other = [name for name in config.architectures or [] if "Classification" in name or "MaskedLM" in name]
     if (
         not other
         and config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
