@@ -183,10 +183,8 @@ def main(argv: list[str] | None = None) -> None:
     chosen: list[tuple[list[Suite], dict[str, Overlap]]] = []
     for name, place, (config, tokenizer) in zip(arguments.model, places, described, strict=True):
         asked: list[Suite] = [model_answers(arguments, place, {})] if "answers" in names else []
-        for suite in asked:
-            suite.check(config, tokenizer)
-        fits = fitting(suites, config, tokenizer, name, needed=arguments.suite)
-        chosen.append((fits, find_overlaps(name, [*asked, *fits], arguments.allow_overlap)))
+        fits = fitting([*asked, *suites], config, tokenizer, name, needed=arguments.suite)
+        chosen.append((fits[len(asked) :], find_overlaps(name, fits, arguments.allow_overlap)))
 
     for name, place, (fits, overlaps) in zip(arguments.model, places, chosen, strict=True):
         print(f"{name}:", flush=True)
