@@ -82,6 +82,9 @@ class EvaluateArguments(RecipeArguments):
         super().__post_init__()
         if (self.answers is None) == (not self.model):
             raise ValueError("give --answers, a file of finished answers, or --model, one of the two")
+        of_models = {"suite": self.suite, "text": self.text, "data": self.data, "benchmarks_dir": self.benchmarks_dir}
+        if self.answers is not None and (unused := [name for name, value in of_models.items() if value]):
+            raise ValueError(f"--{unused[0]} needs --model: finished answers are only scored")
 
     def scoring(self) -> Scoring:
         return Scoring(self.bertscore_model, self.bertscore_layer, self.bertscore_baseline)

@@ -30,6 +30,7 @@ from scratchgpt.evaluation.answers import ANSWER
 from scratchgpt.evaluation.judge import Judge, LocalJudge
 from scratchgpt.evaluation.judge_endpoint import EndpointJudge
 from scratchgpt.evaluation.judging import Item, Judging, read_items, read_preferences
+from scratchgpt.evaluation.models import describe_model
 from scratchgpt.evaluation.results import FILE, Named, Results, SuiteResult, check_directory
 from scratchgpt.hub.fingerprints import tokenizer_fingerprint
 from scratchgpt.hub.staging import check_writable
@@ -88,6 +89,7 @@ def load_judge(arguments: JudgeArguments) -> Judge:
     assert name is not None
     if arguments.judge_model is not None:
         return EndpointJudge(name, arguments.judge_model, reply, parallel=arguments.batch_size)
+    describe_model(name)  # whatever is no language model with a tokenizer
     model, tokenizer = load_for_decoding(
         name, dtype=arguments.dtype, weight_bits=arguments.weight_bits, device=arguments.device
     )

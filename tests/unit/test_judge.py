@@ -200,6 +200,13 @@ def test_files_of_answers(tmp_path: Path) -> None:
     theirs = write(tmp_path / "theirs.json", [{"question": "Add.\n\n1, 2", "model_response": ""}] * 2)
     assert read_items(theirs)[0] == Item("Add.\n\n1, 2", "", "")
     assert read_items(mine, other=theirs)[0] == Item("Add.\n\n1, 2", "3", "4", "")
+    odd = [{"question": "q", "model_response": "4"}, {"question": "r", "model_response": 5, "output": 0}]
+    assert [(item.answer, item.reference) for item in read_items(write(tmp_path / "x.json", odd))] == [
+        ("4", ""),
+        ("5", "0"),
+    ]
+    with pytest.raises(ValueError, match="row 1: 'model_response' is NaN, not text"):
+        read_items(write(tmp_path / "x.json", [{"question": "q", "model_response": float("nan")}]))
     # As AlpacaEval has it: the answer is where others have the reference.
     assert read_items(write(tmp_path / "x.json", [{"instruction": "q", "output": "o"}]), "output")[0].reference == ""
     with pytest.raises(ValueError, match="the same questions"):

@@ -21,6 +21,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from ..data.chat import Message, render_chats, stop_token_id
 from ..inference.answer_settings import answer_settings
 from .journal import Journal
+from .log_likelihoods import context_length
 from .rouge import NAMES, rouge_f1
 from .statistics import wilson_interval
 
@@ -94,7 +95,7 @@ def generate_responses(
     Raises:
         ValueError: for a prompt that fills the whole context, and as `render_chats` and `stop_token_id`.
     """
-    context = model.config.max_position_embeddings
+    context = context_length(model.config)
     stop = stop_token_id(tokenizer)
     prompts = [chat.input_ids for chat in render_chats(conversations, tokenizer, add_generation_prompt=True)]
     for number, prompt in enumerate(prompts):
@@ -153,7 +154,7 @@ def generated_ids(
         for row, i in enumerate(numbers):
             ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
             mask[row, width - len(prompts[i]) :] = 1
-        new = min(max_new_tokens, model.config.max_position_embeddings - width)
+        new = min(max_new_tokens, context_length(model.config) - width)
         generation = GenerationConfig(max_new_tokens=new, **settings)
         output = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=generation)
         yield dict(zip(numbers, output[:, width:].tolist(), strict=True))
