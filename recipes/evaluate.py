@@ -34,6 +34,7 @@ from scratchgpt.evaluation.results import FILE, Results, Suite, check_directory
 from scratchgpt.evaluation.suites import build_suites, directories, fitting, suite_names
 from scratchgpt.evaluation.text import Text
 from scratchgpt.hub.fingerprints import hash_weight_files, tokenizer_fingerprint
+from scratchgpt.hub.names import local_copy
 from scratchgpt.hub.staging import check_writable
 from scratchgpt.inference.decoding import load_for_decoding
 from scratchgpt.performance import check_device
@@ -110,15 +111,15 @@ def model_answers(arguments: EvaluateArguments, directory: Path, identity: dict[
     )  # fmt: skip
 
 
-def find_overlaps(name: str, suites: list[Suite], allowed: bool) -> dict[str, Overlap]:
+def find_overlaps(name: str, suites: list[Suite], tokenizer: Any, allowed: bool) -> dict[str, Overlap]:
     """What of each suite stands in the model's training text.
 
     Raises:
         ValueError: for more than is tolerated, unless it is allowed.
     """
-    overlaps = {suite.name: check_overlap(list(suite.texts()), name) for suite in suites}
+    overlaps = {suite.name: check_overlap(list(suite.texts(tokenizer)), local_copy(name)) for suite in suites}
     for suite, overlap in overlaps.items():
-        if overlap.seen.any():
+        if overlap.seen.any() or overlap.only_whole.any():
             print(f"{name}, {suite}: {overlap}", flush=True)
         if not allowed:
             overlap.refuse(f"{suite}, for {name},")
@@ -137,7 +138,7 @@ def evaluate(
     identity = {
         "name": shortened_path(name),
         "weights": hash_weights(model),
-        "files": hash_weight_files(Path(name)),
+        "files": hash_weight_files(Path(local_copy(name))),
         "tokenizer": tokenizer_fingerprint(tokenizer),
         "parameters": model.num_parameters(),
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -187,7 +188,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, place, (config, tokenizer) in zip(arguments.model, places, described, strict=True):
         asked: list[Suite] = [model_answers(arguments, place, {})] if "answers" in names else []
         fits = fitting([*asked, *suites], config, tokenizer, name, needed=arguments.suite)
-        chosen.append((fits[len(asked) :], find_overlaps(name, fits, arguments.allow_overlap)))
+        chosen.append((fits[len(asked) :], find_overlaps(name, fits, tokenizer, arguments.allow_overlap)))
 
     for name, place, (fits, overlaps) in zip(arguments.model, places, chosen, strict=True):
         print(f"{name}:", flush=True)

@@ -240,7 +240,11 @@ MISTAKES = [
     ("evaluate", "!--model base --model classifier --text text.jsonl --output_dir out", "classifier is a classifier"),
     ("evaluate", "!--model gpt2 --text text.jsonl --output_dir out", "gpt2 has no tokenizer"),
     ("evaluate", "!--model other_ids --text text.jsonl --output_dir out", "they do not belong together"),
-    ("evaluate", "!--model no_end --text text.jsonl --output_dir out", "no_end: the tokenizer has no end-of-text token"),
+    (
+        "evaluate",
+        "!--model no_end --text text.jsonl --output_dir out",
+        "no_end: the tokenizer has no end-of-text token",
+    ),
     ("evaluate", "!--model orphan --text text.jsonl --output_dir out", "gone"),
     ("evaluate", "--answers nowhere.json", "nowhere.json is no file"),
     ("evaluate", "--answers chats.jsonl", "has no column 'model_response' for the answer"),

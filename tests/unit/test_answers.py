@@ -15,12 +15,15 @@ import torch
 from transformers import BloomConfig, BloomForCausalLM
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
-from scratchgpt.data.chat import stop_token_id
+from scratchgpt.data.chat import PLAIN_TEMPLATE, render_chats, stop_token_id
+from scratchgpt.data.chat_rows import ChatRows
 from scratchgpt.evaluation import answers as module
 from scratchgpt.evaluation.answers import Answers, FinishedAnswers, ModelAnswers, Scoring, read_answers
+from scratchgpt.evaluation.contamination import check_overlap
 from scratchgpt.evaluation.journal import Journal
 from scratchgpt.evaluation.responses import generate_responses
 from scratchgpt.evaluation.results import Results
+from scratchgpt.hub.training_texts import SketchBuilder, TrainingTexts
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
 ROWS = [
@@ -203,6 +206,24 @@ def test_a_model_answers_and_is_scored_like_a_file(model, tokenizer, tmp_path: P
     assert again == found
     assert "exact_stop_rate" in found.metrics
     json.dumps(suite.identity())
+
+
+@pytest.mark.parametrize("headings", [False, True], ids=["role tokens", "headings"])
+def test_chats_that_were_trained_on_are_recognised(headings: bool, tokenizer, tmp_path: Path) -> None:
+    """However short: question and answer are one document of the training text, as they are of the test's."""
+    tokenizer = copy.deepcopy(tokenizer)
+    if headings:
+        tokenizer.chat_template = PLAIN_TEMPLATE
+    rows = [{"instruction": f"What is {i} and {i}", "input": "", "output": f"{2 * i} it is"} for i in range(40)]
+    suite = ModelAnswers(str(write(tmp_path, rows)), "train", tmp_path / "out", {})
+    learned = [
+        [*question.messages, {"role": "assistant", "content": question.reference}] for question in suite.questions[:30]
+    ]
+    builder = SketchBuilder()
+    builder.add(ChatRows(render_chats(learned, tokenizer), 128, 0).texts(tokenizer))
+    TrainingTexts((), is_complete=True).after(builder.sketch()).write(tmp_path)
+    overlap = check_overlap(list(suite.texts(tokenizer)), tmp_path)
+    assert overlap.seen.tolist() == [True] * 30 + [False] * 10
 
 
 def test_a_sample_is_from_all_over(tmp_path: Path) -> None:

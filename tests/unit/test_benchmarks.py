@@ -197,7 +197,7 @@ def test_the_real_files(shared_data: Path) -> None:
         assert len(BenchmarkSuite(name, shared_data / "eval", 30).items) == 30
     lines = {"lambada": "signs", "winogrande": "Sarah was a much better surgeon than Maria so Maria always"}
     for name, words in lines.items():
-        assert words in next(iter(BenchmarkSuite(name, shared_data / "eval").texts()))
+        assert words in next(iter(BenchmarkSuite(name, shared_data / "eval").texts(None)))
 
 
 def test_details(workplace: Path, shared_data: Path) -> None:

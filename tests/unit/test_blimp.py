@@ -103,7 +103,7 @@ def test_a_sample_is_from_all_over(tmp_path: Path) -> None:
     rows = [{**OURS[0], "sentence_good": f"The {i} cats sleep."} for i in range(100)]
     pairs = BlimpSuite(write(tmp_path, rows), 4).pairs
     assert [pair.good for pair in pairs] == [f"The {i} cats sleep." for i in (0, 25, 50, 75)]
-    assert list(BlimpSuite(tmp_path, 1).texts()) == ["The 0 cats sleep."]
+    assert list(BlimpSuite(tmp_path, 1).texts(None)) == ["The 0 cats sleep."]
 
 
 def test_mistakes(tokenizer: Any, tmp_path: Path) -> None:

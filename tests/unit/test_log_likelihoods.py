@@ -197,7 +197,7 @@ def test_who_sees_the_next_token_is_refused() -> None:
     """BERT is loaded as a causal language model, with a warning, and attends to both sides."""
     shape = {key: value for key, value in SHAPE.items() if key not in ("bos_token_id", "eos_token_id")}
     model = BertLMHeadModel(BertConfig(**shape, intermediate_size=48)).eval()
-    with pytest.raises(ValueError, match="BertLMHeadModel sees what comes after a token.*causal language model"):
+    with pytest.raises(ValueError, match=r"BertLMHeadModel sees what comes after a token.*causal language model"):
         LogLikelihoods(model)
     LogLikelihoods(BertLMHeadModel(BertConfig(**shape, intermediate_size=48, is_decoder=True)).eval())
 

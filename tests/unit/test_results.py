@@ -75,7 +75,7 @@ class Fixed:
 
     def check(self, config: Any, tokenizer: Any) -> None: ...
 
-    def texts(self) -> Iterable[str]:
+    def texts(self, tokenizer: Any) -> Iterable[str]:
         return []
 
     def run(self, model: Any, tokenizer: Any) -> SuiteResult:
@@ -112,7 +112,7 @@ def test_results_without_their_items_are_computed_again(tmp_path: Path) -> None:
         "[]",
         '{"model": {}, "identities": {"fixed": "x"}}',
         '{"model": {}, "identities": {"fixed": "x"}, "fixed": {"score": {"value": 1}}}',
-        '{"model": {}, "identities": {"fixed": "x"}, "fixed": {"score": {"value": NaN, "count": 1, "interval": null}}}',
+        '{"model": {}, "identities": {"fixed": "x"}, "fixed": {"score": {"value": NaN, "count": 1, "interval": 1}}}',
     ],
 )
 def test_damaged_results_are_named(content: str, tmp_path: Path) -> None:

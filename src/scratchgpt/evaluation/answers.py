@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.chat import PLAIN_TEMPLATE, render_chats, stop_token_id
+from ..data.chat import PLAIN_TEMPLATE, render_chats, stop_token_id, text_of_ids
 from ..data.chat_sources import read_chats
 from ..data.files import read_rows, source_name
 from ..hub.staging import replaced_file
@@ -231,7 +231,7 @@ class FinishedAnswers:
         """The answers and the metrics."""
         return {"answers": self.answers.fingerprint(), "metrics": self.scoring.signatures(), "seed": SEED}
 
-    def texts(self) -> Iterable[str]:
+    def texts(self, tokenizer: Any) -> Iterable[str]:
         """Each question with its reference."""
         return map("\n\n".join, zip(self.answers.questions, self.answers.references, strict=True))
 
@@ -278,9 +278,12 @@ class ModelAnswers:
         how = {"max_new_tokens": self.max_new_tokens, "do_sample": False}
         return {"questions": asked, "answering": how, "metrics": self.scoring.signatures(), "seed": SEED}
 
-    def texts(self) -> Iterable[str]:
-        """Each question with its reference."""
-        return (f"{each.messages[-1]['content']}\n\n{each.reference}" for each in self.questions)
+    def texts(self, tokenizer: Any) -> Iterable[str]:
+        """Each question with its reference; all that comes before it too where there is a chat template."""
+        if tokenizer is None or tokenizer.chat_template is None:
+            return (f"{each.messages[-1]['content']}\n\n{each.reference}" for each in self.questions)
+        chats = [[*each.messages, {"role": "assistant", "content": each.reference}] for each in self.questions]
+        return (text_of_ids(chat.input_ids, tokenizer) for chat in render_chats(chats, tokenizer))
 
     def check(self, config: Any, tokenizer: Any) -> None:
         """Raises ValueError for a model that cannot answer, and where a metric cannot be computed."""

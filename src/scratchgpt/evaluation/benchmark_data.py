@@ -17,6 +17,8 @@ from ..data.files import ROWS, is_saved_data_set, load_split, read_rows, suffix_
 
 Row = Mapping[str, Any]
 
+ANSWER = "\nAnswer:"
+
 
 @dataclass(frozen=True)
 class Item:
@@ -30,8 +32,8 @@ class Item:
     continuation: str = ""
 
     def text(self) -> str:
-        """The question with its right answer."""
-        parts = (self.query, self.choices[self.gold].strip(), self.continuation)
+        """The question with its right answer, without what calls for it."""
+        parts = (self.query.removesuffix(ANSWER), self.choices[self.gold].strip(), self.continuation)
         return " ".join(part for part in parts if part)
 
 
@@ -78,7 +80,7 @@ def _number(value: Any) -> int:
 
 def _asked(query: str) -> str:
     """`Question: …`, and what calls for the answer."""
-    return f"{query.rstrip()}\nAnswer:"
+    return f"{query.rstrip()}{ANSWER}"
 
 
 def _without_markup(text: str) -> str:
@@ -89,7 +91,9 @@ def _without_markup(text: str) -> str:
 
 def _hellaswag(row: Row) -> Item:
     query = f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}"
-    return Item(_without_markup(query), [_without_markup(each) for each in _texts(row["endings"])], _number(row["label"]))
+    return Item(
+        _without_markup(query), [_without_markup(each) for each in _texts(row["endings"])], _number(row["label"])
+    )
 
 
 def _lambada(row: Row) -> Item:
@@ -108,6 +112,10 @@ def _lettered(query: str) -> Callable[[Row], Item]:
     return read
 
 
+def _piqa(row: Row) -> Item:
+    return Item(f"Question: {row['goal']}{ANSWER}", [row["sol1"], row["sol2"]], _number(row["label"]))
+
+
 def _winogrande(row: Row) -> Item:
     before, after = row["sentence"].split("_", 1)
     gold = {"1": 0, "2": 1}.get(str(row["answer"]), -1)
@@ -116,7 +124,7 @@ def _winogrande(row: Row) -> Item:
 
 def _boolq(answer: str) -> Callable[[Row], Item]:
     def read(row: Row) -> Item:
-        return Item(f"{row['passage']}\nQuestion: {row['question']}?\nAnswer:", ["no", "yes"], _number(row[answer]))
+        return Item(f"{row['passage']}\nQuestion: {row['question']}?{ANSWER}", ["no", "yes"], _number(row[answer]))
 
     return read
 
@@ -131,7 +139,7 @@ def _copa(row: Row) -> Item:
     return Item(f"{row['premise'].strip()[:-1]} {connector}", choices, _number(row["label"]))
 
 
-_ARC = (_plain(_asked), (("question", "choices", "answerKey"), _lettered("Question: {}\nAnswer:")))
+_ARC = (_plain(_asked), (("question", "choices", "answerKey"), _lettered(f"Question: {{}}{ANSWER}")))
 
 BENCHMARKS = {
     "hellaswag": Benchmark(
@@ -158,7 +166,7 @@ BENCHMARKS = {
             _plain(_asked),
             (
                 ("goal", "sol1", "sol2", "label"),
-                lambda row: Item(f"Question: {row['goal']}\nAnswer:", [row["sol1"], row["sol2"]], _number(row["label"])),
+                _piqa,
             ),
         ),
         by_length=True,

@@ -10,11 +10,13 @@ See `hub.training_texts` for what is compared. A model without sketches is not c
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from ..adapters import is_adapter
+from ..hub.fingerprints import read_base_reference
 from ..hub.training_texts import TrainingTexts
 
 ENOUGH = 0.5
@@ -34,12 +36,24 @@ class Overlap:
     """Whether the models that it began with do, too."""
     seen: np.ndarray
     """bool [texts]."""
+    only_whole: np.ndarray
+    """bool [texts]: not seen, but within a longer document they would not have been. Nothing is claimed of these."""
     examples: tuple[str, ...]
     """Beginnings of a few of those that were seen."""
 
     @property
+    def clean(self) -> np.ndarray:
+        """bool [texts]: looked for and not seen."""
+        return ~self.seen & ~self.only_whole
+
+    @property
+    def count(self) -> int:
+        """Of the texts that could be looked for."""
+        return int((~self.only_whole).sum())
+
+    @property
     def share(self) -> float:
-        return float(self.seen.mean()) if len(self.seen) else 0.0
+        return float(self.seen.sum() / self.count) if self.count else 0.0
 
     @property
     def is_contaminated(self) -> bool:
@@ -48,15 +62,17 @@ class Overlap:
     def __str__(self) -> str:
         if not self.is_checked:
             return "not checked against the training text: the model has no record of it"
-        found = f"{int(self.seen.sum()):,} of {len(self.seen):,} texts ({self.share:.1%}) stand in the training text"
-        unknown = "" if self.is_complete else "; that of the model it began with is not known"
-        return found + unknown
+        found = f"{int(self.seen.sum()):,} of {self.count:,} texts ({self.share:.1%}) stand in the training text"
+        if whole := int(self.only_whole.sum()):
+            found += f"; {whole:,} more could have been found as whole documents only"
+        return found + ("" if self.is_complete else "; that of the model it began with is not known")
 
     def as_dict(self) -> dict[str, Any]:
         """For results.json."""
         if not self.is_checked:
             return {"checked": False}
-        return {"checked": True, "complete": self.is_complete, "count": len(self.seen), "seen": int(self.seen.sum())}
+        counts = {"count": self.count, "seen": int(self.seen.sum()), "only_whole": int(self.only_whole.sum())}
+        return {"checked": True, "complete": self.is_complete, **counts}
 
     def refuse(self, name: str) -> None:
         """
@@ -74,11 +90,15 @@ def check_overlap(texts: Sequence[str], model: str | os.PathLike[str]) -> Overla
     """
     Args:
         texts: of a test set, one for each item: question and answer, or the whole document.
-        model: a model directory, that of an adapter, or a Hub name.
+        model: a model directory, that of an adapter, or a Hub name. An adapter without a record has its base's.
     """
     known = TrainingTexts.read(model)
+    if known is None and is_adapter(model) and (below := TrainingTexts.read(read_base_reference(model).base)):
+        known = replace(below, is_complete=False)
     if known is None:
-        return Overlap(False, False, np.zeros(len(texts), dtype=bool), ())
-    seen = known.seen(texts) >= ENOUGH
+        nothing = np.zeros(len(texts), dtype=bool)
+        return Overlap(False, False, nothing, nothing, ())
+    shares, enough = known.look_up(texts)
+    seen = shares >= ENOUGH
     examples = [" ".join(text.split())[:80] for text, is_seen in zip(texts, seen, strict=True) if is_seen]
-    return Overlap(True, known.is_complete, seen, tuple(examples[:3]))
+    return Overlap(True, known.is_complete, seen, ~seen & ~enough, tuple(examples[:3]))

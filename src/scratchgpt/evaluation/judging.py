@@ -72,7 +72,9 @@ def read_items(
         ValueError: for a missing column, something else than text, and files with other questions; names the row.
     """
     rows = _rows(file)
-    reference = next((name for name in REFERENCES if name != column.lower() and any(name in row for row in rows)), None)
+    reference = next(
+        (name for name in REFERENCES if name != column.lower() and any(name in row for row in rows)), None
+    )
     items = []
     for number, row in enumerate(rows, 1):
         question = _question(row)

@@ -73,8 +73,8 @@ class Suite(Named, Protocol):
         """Raises ValueError, with a remedy, where the suite cannot be run. Called before any work."""
         ...
 
-    def texts(self) -> Iterable[str]:
-        """The texts of the items that are scored, as a model could have seen them in training."""
+    def texts(self, tokenizer: Any) -> Iterable[str]:
+        """The texts of the items that are scored, as a model with this tokenizer could have seen them in training."""
         ...
 
     def run(self, model: Any, tokenizer: Any) -> SuiteResult: ...
@@ -207,7 +207,7 @@ class Results:
 
         Args:
             overlap: of the suite's texts with the model's training text. Where there is some, the means of the items
-                that were seen and of the others are recorded apart.
+                that were seen and of those that were looked for and not seen are recorded apart.
         """
         (self.directory / "items").mkdir(parents=True, exist_ok=True)
         _write(self.directory / "items" / f"{suite.name}.json", {name: list(of) for name, of in result.items.items()})
@@ -215,8 +215,9 @@ class Results:
         self.values["identities"][suite.name] = _hash(suite.identity())
         if overlap is not None:
             weights = result.items.get(WEIGHTS)
+            parts = {"clean": overlap.clean, "seen": overlap.seen}
             halves = {
-                name: {"clean": _mean(of, ~overlap.seen, weights), "seen": _mean(of, overlap.seen, weights)}
+                name: {half: _mean(of, which, weights) for half, which in parts.items()}
                 for name, of in result.items.items()
                 if overlap.seen.any() and len(of) == len(overlap.seen) and name != WEIGHTS
             }

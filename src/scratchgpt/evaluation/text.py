@@ -96,7 +96,7 @@ class TextSuite:
         train = self.train.fingerprint() if self.train else None
         return {"text": self.text.fingerprint(), "train": train, "stride": self.stride, "version": VERSION}
 
-    def texts(self) -> Iterable[str]:
+    def texts(self, tokenizer: Any) -> Iterable[str]:
         return self.documents
 
     def check(self, config: Any, tokenizer: Any) -> None:
