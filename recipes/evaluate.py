@@ -174,6 +174,8 @@ def main(argv: list[str] | None = None) -> None:
     # Whatever can be wrong, with any of the models, is found before the first is measured.
     names = suite_names(arguments.suite, arguments.text, arguments.data, arguments.benchmarks_dir)
     places = directories(arguments.model, output_dir)
+    if output_dir / NGRAM in places:
+        raise ValueError(f"a model directory called {NGRAM} has the name of what counts --train_text: rename it")
     for name, place in zip([*arguments.model, NGRAM], [*places, output_dir / NGRAM], strict=True):
         check_directory(place, shortened_path(name))
     ours = [found for name in (FILE, "journal") for found in (*output_dir.glob(name), *output_dir.glob(f"*/{name}"))]

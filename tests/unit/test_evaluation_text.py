@@ -18,7 +18,7 @@ from lm_eval.utils import get_rolling_token_windows
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratchgpt.evaluation.log_likelihoods import LogLikelihoods
 from scratchgpt.evaluation.results import DoesNotFit
-from scratchgpt.evaluation.text import Text, TextSuite, windows
+from scratchgpt.evaluation.text import Text, TextSuite, tokenize, windows
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 from tests.unit.test_ngram import Direct
 
@@ -88,6 +88,13 @@ def test_by_hand(model: Any, tokenizer: Any, stride: int | None, tmp_path: Path)
     assert found["bits_per_word"].value == pytest.approx(total / math.log(2) / 13, rel=1e-5)
     assert found["bits_per_byte"].count == num_bytes == found["bits_per_byte_gzip"].count
     assert f"stride:{stride or CONTEXT // 2}|" in found["bits_per_byte"].signature
+
+
+def test_what_spells_a_special_token_is_text(tokenizer: Any) -> None:
+    """A page about language models, say: as one token that ends texts it would cost next to nothing."""
+    (tokens,) = tokenize(tokenizer, [f"It ends with {tokenizer.eos_token}, as they do."])
+    assert not set(tokens) & set(tokenizer.all_special_ids)
+    assert tokenizer.decode(tokens) == f"It ends with {tokenizer.eos_token}, as they do."
 
 
 @pytest.mark.parametrize("max_tokens", [1, 13, 40])

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.encoding import encode_typed
 from ..data.files import source_name
 from ..data.text import read_documents
 from ..hub.fingerprints import tokenizer_fingerprint
@@ -187,13 +188,13 @@ class TextSuite:
 
 
 def tokenize(tokenizer: Any, texts: Iterable[str]) -> list[list[int]]:
-    """The tokens of each text, without special ones."""
+    """The tokens of each text, without special ones: whatever a text spells is text, as in training."""
     found: list[list[int]] = []
     batch: list[str] = []
 
     def encode() -> None:
         if batch:
-            found.extend(tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"])
+            found.extend(encode_typed(batch, tokenizer))
             batch.clear()
 
     for text in texts:
