@@ -120,7 +120,9 @@ def test_a_model_carries_the_texts_of_those_before_it(tmp_path: Path) -> None:
     overlap = check_overlap([sentence(2), sentence(3)], tmp_path)
     assert str(overlap) == "1 of 2 texts (50.0%) stand in the training text"
     assert overlap.as_dict() == {"checked": True, "complete": True, "count": 2, "seen": 1, "only_whole": 0}
-    with pytest.raises(ValueError, match=r"^held_out is contaminated: 1 of 2 texts .* such as \"w.* --allow_overlap"):
+    with pytest.raises(
+        ValueError, match=r"^held_out is contaminated: 1 of 2 texts .* for example, \"w.* --allow_overlap"
+    ):
         overlap.refuse("held_out")
     check_overlap([sentence(3)], tmp_path).refuse("held_out")
 

@@ -80,8 +80,9 @@ class Overlap:
             ValueError: where too many texts of the test set `name` were seen; gives their share and an example.
         """
         if self.is_contaminated:
+            example = json.dumps(self.examples[0], ensure_ascii=False)
             raise ValueError(
-                f"{name} is contaminated: {self}, such as {json.dumps(self.examples[0], ensure_ascii=False)}; test on "
+                f"{name} is contaminated: {self}; seen was, for example, {example}; test on "
                 "other texts, or give --allow_overlap true to score those that were seen and the others apart"
             )
 
