@@ -51,7 +51,7 @@ def test_a_folder_of_saved_data_sets_is_no_text(tmp_path: Path) -> None:
     """What stands there in .md files are their cards."""
     datasets.DatasetDict({"train": datasets.Dataset.from_dict({"text": TEXTS})}).save_to_disk(tmp_path / "mine")
     (tmp_path / "mine" / "README.md").write_text("A card")
-    with pytest.raises(ValueError, match="is not a saved data set but has one in it: name .*mine$"):
+    with pytest.raises(ValueError, match=r"is not a saved data set but has one in it: name .*mine$"):
         list(read_texts(tmp_path))
 
 
