@@ -82,17 +82,19 @@ def test_a_short_passage_is_found_where_all_runs_are_kept() -> None:
     assert sketch.can_find([eight, seven, sentence(2, 8)]).tolist() == [True, False, True]
 
 
-def test_of_what_is_only_whole_to_be_found_nothing_is_claimed(tmp_path: Path) -> None:
-    """Seven words inside of a document are no run: the share is that of the texts that could be looked for."""
+def test_of_what_is_too_short_to_be_found_nothing_is_claimed(tmp_path: Path) -> None:
+    """Seven words inside of a document are no run: they do not make a test set clean."""
     document = sentence(1, 400)
     TrainingTexts((), is_complete=True).after(sketch_of(document)).write(tmp_path)
     short = [" ".join(document.split()[start : start + 7]) for start in range(0, 280, 7)]
-    overlap = check_overlap([*short, sentence(2), " ".join(document.split()[:30])], tmp_path)
-    assert overlap.as_dict() == {"checked": True, "complete": True, "count": 2, "seen": 1, "only_whole": 40}
-    assert overlap.clean.tolist() == [*[False] * 40, True, False]
-    assert str(overlap) == (
-        "1 of 2 texts (50.0%) stand in the training text; 40 more could have been found as whole documents only"
+    long = [sentence(2), " ".join(document.split()[:30])]
+    overlap = check_overlap([*short * 5, *long], tmp_path)
+    assert overlap.as_dict() == {"checked": True, "complete": True, "count": 202, "seen": 1, "only_whole": 200}
+    assert overlap.clean.tolist() == [*[False] * 200, True, False]
+    words = (
+        "1 of 202 texts (0.5%) stand in the training text; 200 others could have been found as whole documents only"
     )
+    assert str(overlap) == words
     assert overlap.is_contaminated
 
 

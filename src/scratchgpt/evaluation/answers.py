@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.chat import PLAIN_TEMPLATE, render_chats, stop_token_id, text_of_ids
+from ..data.chat import PLAIN_TEMPLATE, render_chats, stop_token_id
 from ..data.chat_sources import read_chats
 from ..data.files import read_rows, source_name
 from ..hub.staging import replaced_file
 from .benchmark_data import spread
 from .journal import Journal
 from .log_likelihoods import context_length
-from .responses import Question, generate_responses, last_questions
+from .responses import Question, generate_responses, last_questions, texts_of_questions
 from .results import Measurement, SuiteResult
 from .statistics import percentile_interval, wilson_interval
 
@@ -279,11 +279,8 @@ class ModelAnswers:
         return {"questions": asked, "answering": how, "metrics": self.scoring.signatures(), "seed": SEED}
 
     def texts(self, tokenizer: Any) -> Iterable[str]:
-        """Each question with its reference; all that comes before it too where there is a chat template."""
-        if tokenizer is None or tokenizer.chat_template is None:
-            return (f"{each.messages[-1]['content']}\n\n{each.reference}" for each in self.questions)
-        chats = [[*each.messages, {"role": "assistant", "content": each.reference}] for each in self.questions]
-        return (text_of_ids(chat.input_ids, tokenizer) for chat in render_chats(chats, tokenizer))
+        """Each question with its reference."""
+        return texts_of_questions(self.questions, tokenizer)
 
     def check(self, config: Any, tokenizer: Any) -> None:
         """Raises ValueError for a model that cannot answer, and where a metric cannot be computed."""

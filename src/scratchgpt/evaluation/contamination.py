@@ -36,42 +36,44 @@ class Overlap:
     """Whether the models that it began with do, too."""
     seen: np.ndarray
     """bool [texts]."""
-    only_whole: np.ndarray
-    """bool [texts]: not seen, but within a longer document they would not have been. Nothing is claimed of these."""
+    findable: np.ndarray
+    """bool [texts]: within a longer document they would have been seen, too, and not only as whole ones."""
     examples: tuple[str, ...]
     """Beginnings of a few of those that were seen."""
 
     @property
     def clean(self) -> np.ndarray:
-        """bool [texts]: looked for and not seen."""
-        return ~self.seen & ~self.only_whole
+        """bool [texts]: neither whole nor within a document."""
+        return ~self.seen & self.findable
 
     @property
-    def count(self) -> int:
-        """Of the texts that could be looked for."""
-        return int((~self.only_whole).sum())
+    def only_whole(self) -> np.ndarray:
+        """bool [texts]: no whole document; whether they stand within one is not known."""
+        return ~self.seen & ~self.findable
 
     @property
     def share(self) -> float:
-        return float(self.seen.sum() / self.count) if self.count else 0.0
+        return float(self.seen.mean()) if len(self.seen) else 0.0
 
     @property
     def is_contaminated(self) -> bool:
-        return self.share > TOLERATED
+        """Whether too much was seen, of all, or of those that would have been seen anywhere."""
+        of_findable = float(self.seen[self.findable].mean()) if self.findable.any() else 0.0
+        return max(self.share, of_findable) > TOLERATED
 
     def __str__(self) -> str:
         if not self.is_checked:
             return "not checked against the training text: the model has no record of it"
-        found = f"{int(self.seen.sum()):,} of {self.count:,} texts ({self.share:.1%}) stand in the training text"
+        found = f"{int(self.seen.sum()):,} of {len(self.seen):,} texts ({self.share:.1%}) stand in the training text"
         if whole := int(self.only_whole.sum()):
-            found += f"; {whole:,} more could have been found as whole documents only"
+            found += f"; {whole:,} others could have been found as whole documents only"
         return found + ("" if self.is_complete else "; that of the model it began with is not known")
 
     def as_dict(self) -> dict[str, Any]:
         """For results.json."""
         if not self.is_checked:
             return {"checked": False}
-        counts = {"count": self.count, "seen": int(self.seen.sum()), "only_whole": int(self.only_whole.sum())}
+        counts = {"count": len(self.seen), "seen": int(self.seen.sum()), "only_whole": int(self.only_whole.sum())}
         return {"checked": True, "complete": self.is_complete, **counts}
 
     def refuse(self, name: str) -> None:
@@ -99,7 +101,7 @@ def check_overlap(texts: Sequence[str], model: str | os.PathLike[str]) -> Overla
     if known is None:
         nothing = np.zeros(len(texts), dtype=bool)
         return Overlap(False, False, nothing, nothing, ())
-    shares, enough = known.look_up(texts)
+    shares, findable = known.look_up(texts)
     seen = shares >= ENOUGH
     examples = [" ".join(text.split())[:80] for text, is_seen in zip(texts, seen, strict=True) if is_seen]
-    return Overlap(True, known.is_complete, seen, ~seen & ~enough, tuple(examples[:3]))
+    return Overlap(True, known.is_complete, seen, findable, tuple(examples[:3]))

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from ..data.chat import Message, render_chats, stop_token_id
+from ..data.chat import Message, render_chats, stop_token_id, text_of_ids
 from ..inference.answer_settings import answer_settings
 from .journal import Journal
 from .log_likelihoods import context_length
@@ -69,6 +69,16 @@ def last_questions(conversations: Sequence[Sequence[Message]]) -> list[Question]
         for messages in conversations
         if len(messages) > 1 and messages[-1]["role"] == "assistant"
     ]
+
+
+def texts_of_questions(questions: Sequence[Question], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+    """Each question with its reference, as a chat model with this tokenizer would have seen them in training; without
+    a chat template, one after the other."""
+    if tokenizer.chat_template is None:
+        yield from (f"{each.messages[-1]['content']}\n\n{each.reference}" for each in questions)
+        return
+    chats = [[*each.messages, {"role": "assistant", "content": each.reference}] for each in questions]
+    yield from (text_of_ids(chat.input_ids, tokenizer) for chat in render_chats(chats, tokenizer))
 
 
 def generate_responses(

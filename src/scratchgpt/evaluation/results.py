@@ -207,7 +207,8 @@ class Results:
 
         Args:
             overlap: of the suite's texts with the model's training text. Where there is some, the means of the items
-                that were seen and of those that were looked for and not seen are recorded apart.
+                that were seen, of those that were not, and of those that were looked for as whole documents only are
+                recorded apart.
         """
         (self.directory / "items").mkdir(parents=True, exist_ok=True)
         _write(self.directory / "items" / f"{suite.name}.json", {name: list(of) for name, of in result.items.items()})
@@ -215,9 +216,9 @@ class Results:
         self.values["identities"][suite.name] = _hash(suite.identity())
         if overlap is not None:
             weights = result.items.get(WEIGHTS)
-            parts = {"clean": overlap.clean, "seen": overlap.seen}
+            parts = {"clean": overlap.clean, "seen": overlap.seen, "only_whole": overlap.only_whole}
             halves = {
-                name: {half: _mean(of, which, weights) for half, which in parts.items()}
+                name: {part: _mean(of, which, weights) for part, which in parts.items()}
                 for name, of in result.items.items()
                 if overlap.seen.any() and len(of) == len(overlap.seen) and name != WEIGHTS
             }
