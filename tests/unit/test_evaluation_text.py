@@ -14,9 +14,13 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import bits_per_byte
 from lm_eval.models.huggingface import HFLM
 from lm_eval.utils import get_rolling_token_windows
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
-from scratchgpt.evaluation.log_likelihoods import LogLikelihoods
+from scratchgpt.evaluation.log_likelihoods import LogLikelihoods, num_ids
 from scratchgpt.evaluation.results import DoesNotFit
 from scratchgpt.evaluation.text import Text, TextSuite, tokenize, windows
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
@@ -177,3 +181,14 @@ def test_mistakes(tokenizer: Any, tmp_path: Path) -> None:
     suite = TextSuite(write(tmp_path / "text.jsonl", EVALUATION), stride=CONTEXT + 1)
     with pytest.raises(DoesNotFit, match="--stride 13 is more than the model's context, 12 tokens"):
         suite.check(ScratchGPTConfig(max_position_embeddings=CONTEXT), tokenizer)
+
+
+def test_a_tokenizer_that_leaves_out_ids(tmp_path: Path) -> None:
+    ids = {"[UNK]": 0, "<s>": 1, "the": 2, "cat": 30}
+    rust = Tokenizer(WordLevel(ids, unk_token="[UNK]"))
+    rust.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=rust, unk_token="[UNK]", bos_token="<s>")
+    assert num_ids(tokenizer) == 31
+    text = write(tmp_path / "text.jsonl", ["the cat", "cat the the"])
+    found = TextSuite(text, text).run(text.ngram(tokenizer), tokenizer).metrics
+    assert 0 < found["bits_per_byte_5-gram"].value < found["bits_per_byte_unigram"].value

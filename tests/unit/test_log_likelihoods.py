@@ -193,6 +193,13 @@ def test_batches_hold_little(model: Any, monkeypatch: pytest.MonkeyPatch) -> Non
         assert len(batch) == 1 or (len(batch) * width <= 50 and len(batch) * (width - first) <= 40)
 
 
+def test_a_handful_of_tokens() -> None:
+    """Bases of DNA, say: the sequences by which trees are tried out must differ."""
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=4, n_embd=8, n_layer=1, n_head=1, n_positions=CONTEXT)).eval()
+    (found,) = LogLikelihoods(model).score([([0, 1, 2, 3], 3)])
+    assert found.log_likelihood == pytest.approx(by_itself(model, [0, 1, 2, 3], 3).log_likelihood, rel=1e-5)
+
+
 def test_who_sees_the_next_token_is_refused() -> None:
     """BERT is loaded as a causal language model, with a warning, and attends to both sides."""
     shape = {key: value for key, value in SHAPE.items() if key not in ("bos_token_id", "eos_token_id")}

@@ -223,7 +223,9 @@ class LogLikelihoods:
             return False
         tokens = [token % self.vocab_size for token in (1, 7, 3, 11, 5, 2, 9)]
         together = [(tokens, 3), ([*tokens[:4], *tokens[:3:-1]], 3)]
-        (row,) = self._rows(together, trees=True)
+        (row, *more) = self._rows(together, trees=True)
+        if more or row.trunk != 4:  # of a handful of tokens, some of these are the same
+            return False
         try:
             with torch.inference_mode():
                 alone = [self._logits([each], together, 0)[0] for each in self._rows(together, trees=False)]
@@ -254,6 +256,11 @@ def prefix_token(tokenizer: Any) -> int:
         "the tokenizer has no end-of-text token, nor one that begins texts: set its eos_token; the probability of a "
         "text's first token cannot be told without"
     )
+
+
+def num_ids(tokenizer: Any) -> int:
+    """One more than the highest id of a tokenizer; more than its length where ids are left out."""
+    return max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))
 
 
 class Remembered:

@@ -23,7 +23,7 @@ from ..data.files import source_name
 from ..data.text import read_documents
 from ..hub.fingerprints import tokenizer_fingerprint
 from .baselines import compressed_bits_per_byte, unigram_bits
-from .log_likelihoods import Scorer, context_length, prefix_token
+from .log_likelihoods import Scorer, context_length, num_ids, prefix_token
 from .ngram import NgramModel
 from .results import WEIGHTS, DoesNotFit, Measurement, SuiteResult
 from .statistics import ratio_interval
@@ -70,7 +70,7 @@ class Text:
         if self._ngram is None or self._ngram[0] != name:
             start, end = prefix_token(tokenizer), tokenizer.eos_token_id
             end = start if end is None else end
-            self._ngram = name, NgramModel(tokenize(tokenizer, self.documents()), len(tokenizer), start, end)
+            self._ngram = name, NgramModel(tokenize(tokenizer, self.documents()), num_ids(tokenizer), start, end)
         return self._ngram[1]
 
 
@@ -173,7 +173,7 @@ class TextSuite:
             return found
         trained = f"trained on:{source_name(self.train.source)}|version:{VERSION}"
         counted = np.concatenate([np.array(each, int) for each in tokenize(tokenizer, self.train.documents())])
-        of_id = unigram_bits(counted, len(tokenizer))
+        of_id = unigram_bits(counted, num_ids(tokenizer))
         unigram = sum(float(of_id[np.array(each, int)].sum()) for each in tokens)
         found["bits_per_byte_unigram"] = Measurement(
             unigram / num_bytes, num_bytes, None, f"bits_per_byte|unigram, Laplace|{trained}"
