@@ -16,6 +16,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.utils import get_rolling_token_windows
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
@@ -192,3 +193,14 @@ def test_a_tokenizer_that_leaves_out_ids(tmp_path: Path) -> None:
     text = write(tmp_path / "text.jsonl", ["the cat", "cat the the"])
     found = TextSuite(text, text).run(text.ngram(tokenizer), tokenizer).metrics
     assert 0 < found["bits_per_byte_5-gram"].value < found["bits_per_byte_unigram"].value
+
+
+def test_a_tokenizer_that_alters_the_text_is_told(model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    """Small letters for capitals, and one token for every word that is not known, make a text easier."""
+    rust = Tokenizer(WordLevel({"[UNK]": 0, "<s>": 1, "the": 2, "cat": 3}, unk_token="[UNK]"))
+    rust.pre_tokenizer, rust.normalizer = Whitespace(), Lowercase()
+    lossy = PreTrainedTokenizerFast(tokenizer_object=rust, unk_token="[UNK]", bos_token="<s>")
+    suite = TextSuite(write(tmp_path / "text.jsonl", ["the cat", "the  cat", "The cat", "the dog"]))
+    found = suite.run(suite.text.ngram(lossy), lossy).metrics["bits_per_byte"]
+    assert found.details["note"] == "too low: the tokenizer alters 2 of 4 documents"
+    assert "note" not in suite.run(LogLikelihoods(model), tokenizer).metrics["bits_per_byte"].details

@@ -233,7 +233,7 @@ class Results:
                 continue
             low, high = found["interval"] or (None, None)
             interval = "" if low is None else f"  (95 %: {low:.4f} to {high:.4f})"
-            verdict = f"  {found['verdict']}" if "verdict" in found else ""
+            verdict = "".join(f"  {found[key]}" for key in ("verdict", "note") if key in found)
             title = name if suite == "answers" else f"{suite} {name}"
             lines.append(f"{title:<28} {found['value']:>9.4f}  n = {found['count']:,}{interval}{verdict}")
         return "\n".join(lines)
