@@ -340,7 +340,7 @@ def test_nobody_there_offline_and_no_address(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ValueError, match="while HF_HUB_OFFLINE is set"):
         list(endpoint(url, wait=1000).replies(["a"]))
     for wrong in ("http://localhost:port/v1", "http://[::1/v1"):
-        with pytest.raises(ValueError, match="^--judge http.* is no address: give one like"):
+        with pytest.raises(ValueError, match=r"^--judge http.* is no address: give one like"):
             EndpointJudge(wrong, "m")
     with pytest.raises(ValueError, match="--judge localhost:1 is no address"):
         endpoint("localhost:1")
