@@ -30,10 +30,11 @@ from scratchgpt.evaluation.contamination import Overlap, check_overlap
 from scratchgpt.evaluation.journal import Journal
 from scratchgpt.evaluation.log_likelihoods import LogLikelihoods, Remembered
 from scratchgpt.evaluation.models import describe_model
-from scratchgpt.evaluation.results import FILE, Results, Suite
+from scratchgpt.evaluation.results import FILE, Results, Suite, check_directory
 from scratchgpt.evaluation.suites import build_suites, directories, fitting, suite_names
 from scratchgpt.evaluation.text import Text
 from scratchgpt.hub.fingerprints import hash_weight_files, tokenizer_fingerprint
+from scratchgpt.hub.names import local_copy
 from scratchgpt.hub.staging import check_writable
 from scratchgpt.inference.decoding import load_for_decoding
 from scratchgpt.performance import check_device
@@ -82,6 +83,9 @@ class EvaluateArguments(RecipeArguments):
         super().__post_init__()
         if (self.answers is None) == (not self.model):
             raise ValueError("give --answers, a file of finished answers, or --model, one of the two")
+        of_models = {"suite": self.suite, "text": self.text, "data": self.data, "benchmarks_dir": self.benchmarks_dir}
+        if self.answers is not None and (unused := [name for name, value in of_models.items() if value]):
+            raise ValueError(f"--{unused[0]} needs --model: finished answers are only scored")
 
     def scoring(self) -> Scoring:
         return Scoring(self.bertscore_model, self.bertscore_layer, self.bertscore_baseline)
@@ -107,15 +111,15 @@ def model_answers(arguments: EvaluateArguments, directory: Path, identity: dict[
     )  # fmt: skip
 
 
-def find_overlaps(name: str, suites: list[Suite], allowed: bool) -> dict[str, Overlap]:
+def find_overlaps(name: str, suites: list[Suite], tokenizer: Any, allowed: bool) -> dict[str, Overlap]:
     """What of each suite stands in the model's training text.
 
     Raises:
         ValueError: for more than is tolerated, unless it is allowed.
     """
-    overlaps = {suite.name: check_overlap(list(suite.texts()), name) for suite in suites}
+    overlaps = {suite.name: check_overlap(list(suite.texts(tokenizer)), local_copy(name)) for suite in suites}
     for suite, overlap in overlaps.items():
-        if overlap.seen.any():
+        if overlap.seen.any() or overlap.only_whole.any():
             print(f"{name}, {suite}: {overlap}", flush=True)
         if not allowed:
             overlap.refuse(f"{suite}, for {name},")
@@ -134,7 +138,7 @@ def evaluate(
     identity = {
         "name": shortened_path(name),
         "weights": hash_weights(model),
-        "files": hash_weight_files(Path(name)),
+        "files": hash_weight_files(Path(local_copy(name))),
         "tokenizer": tokenizer_fingerprint(tokenizer),
         "parameters": model.num_parameters(),
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -158,13 +162,11 @@ def main(argv: list[str] | None = None) -> None:
     output_dir = Path(arguments.output_dir)
     check_device(arguments.device)
     check_writable(output_dir)
-    ours = [found for name in (FILE, "journal") for found in (*output_dir.glob(name), *output_dir.glob(f"*/{name}"))]
-    if output_dir.is_dir() and any(output_dir.iterdir()) and not ours:
-        raise ValueError(f"{output_dir} is not empty and holds no {FILE}: give another --output_dir")
     if arguments.answers is not None:
         answers = read_answers(arguments.answers, arguments.reference_column, arguments.answer_column)
         finished = FinishedAnswers(answers, arguments.scoring())
         finished.check(None, None)
+        check_directory(output_dir, None)
         measure([finished], Results(output_dir, {}), None, None)
         print(f"Signatures, and everything else: {output_dir / FILE}")
         return
@@ -172,6 +174,13 @@ def main(argv: list[str] | None = None) -> None:
     # Whatever can be wrong, with any of the models, is found before the first is measured.
     names = suite_names(arguments.suite, arguments.text, arguments.data, arguments.benchmarks_dir)
     places = directories(arguments.model, output_dir)
+    if output_dir / NGRAM in places:
+        raise ValueError(f"a model directory called {NGRAM} has the name of what counts --train_text: rename it")
+    for name, place in zip([*arguments.model, NGRAM], [*places, output_dir / NGRAM], strict=True):
+        check_directory(place, shortened_path(name))
+    ours = [found for name in (FILE, "journal") for found in (*output_dir.glob(name), *output_dir.glob(f"*/{name}"))]
+    if output_dir.is_dir() and any(output_dir.iterdir()) and not ours:
+        raise ValueError(f"{output_dir} is not empty and holds no {FILE}: give another --output_dir")
     described = [describe_model(name, arguments.base) for name in arguments.model]
     text = Text(arguments.text, arguments.split, arguments.text_column) if arguments.text else None
     train = Text(arguments.train_text, column=arguments.text_column) if arguments.train_text else None
@@ -180,10 +189,8 @@ def main(argv: list[str] | None = None) -> None:
     chosen: list[tuple[list[Suite], dict[str, Overlap]]] = []
     for name, place, (config, tokenizer) in zip(arguments.model, places, described, strict=True):
         asked: list[Suite] = [model_answers(arguments, place, {})] if "answers" in names else []
-        for suite in asked:
-            suite.check(config, tokenizer)
-        fits = fitting(suites, config, tokenizer, name, needed=arguments.suite)
-        chosen.append((fits, find_overlaps(name, [*asked, *fits], arguments.allow_overlap)))
+        fits = fitting([*asked, *suites], config, tokenizer, name, needed=arguments.suite)
+        chosen.append((fits[len(asked) :], find_overlaps(name, fits, tokenizer, arguments.allow_overlap)))
 
     for name, place, (fits, overlaps) in zip(arguments.model, places, chosen, strict=True):
         print(f"{name}:", flush=True)

@@ -30,7 +30,8 @@ from scratchgpt.evaluation.answers import ANSWER
 from scratchgpt.evaluation.judge import Judge, LocalJudge
 from scratchgpt.evaluation.judge_endpoint import EndpointJudge
 from scratchgpt.evaluation.judging import Item, Judging, read_items, read_preferences
-from scratchgpt.evaluation.results import FILE, Named, Results, SuiteResult
+from scratchgpt.evaluation.models import describe_model
+from scratchgpt.evaluation.results import FILE, Named, Results, SuiteResult, check_directory
 from scratchgpt.hub.fingerprints import tokenizer_fingerprint
 from scratchgpt.hub.staging import check_writable
 from scratchgpt.inference.decoding import load_for_decoding
@@ -88,6 +89,7 @@ def load_judge(arguments: JudgeArguments) -> Judge:
     assert name is not None
     if arguments.judge_model is not None:
         return EndpointJudge(name, arguments.judge_model, reply, parallel=arguments.batch_size)
+    describe_model(name)  # whatever is no language model with a tokenizer
     model, tokenizer = load_for_decoding(
         name, dtype=arguments.dtype, weight_bits=arguments.weight_bits, device=arguments.device
     )
@@ -128,9 +130,7 @@ def main(argv: list[str] | None = None) -> None:
     directory = Path(arguments.output_dir)
     check_device(arguments.device)
     check_writable(directory)
-    ours = (directory / FILE).exists() or (directory / "journal").exists()
-    if directory.is_dir() and any(directory.iterdir()) and not ours:
-        raise ValueError(f"{directory} is not empty and holds no {FILE}: give another --output_dir")
+    check_directory(directory, arguments.judge_model or shortened_path(arguments.judge))
 
     # Whatever can be wrong with the files is found before the judge is loaded.
     items, verdicts = read_judged(arguments)
@@ -145,7 +145,7 @@ def main(argv: list[str] | None = None) -> None:
     judge = load_judge(arguments) if items else None
     results = Results(directory, judge.identity() if judge else {})
     if (directory / FILE).exists() and not results.values["identities"]:
-        raise ValueError(f"{directory / FILE} holds the results of another model: give another --output_dir")
+        raise ValueError(f"{directory / FILE} was made with other settings: give another --output_dir")
     if judge is not None:
         judging = Judging(items, judge, directory)
         found = judging.run()

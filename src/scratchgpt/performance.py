@@ -155,12 +155,16 @@ def cpu_name() -> str:
 
 
 def check_device(name: str) -> None:
-    """Makes sure that `name` is a device of torch's.
+    """Makes sure that `name` is a device of torch's, and that this machine has it.
 
     Raises:
-        ValueError: for another word (gpu, say).
+        ValueError: for another word (gpu, say), and for a device that is not there.
     """
     try:
-        torch.device(name)
+        device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"device={name} is no device: give cpu, cuda (cuda:1 for the second), mps or xpu") from error
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts that it has it
+        raise ValueError(f"device={name} is not to be had here ({str(error).splitlines()[0]}): give cpu") from error

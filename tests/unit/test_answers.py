@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import re
 import time
 from pathlib import Path
@@ -11,14 +12,18 @@ import numpy as np
 import pytest
 import sacrebleu
 import torch
+from transformers import BloomConfig, BloomForCausalLM
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
-from scratchgpt.data.chat import stop_token_id
+from scratchgpt.data.chat import PLAIN_TEMPLATE, render_chats, stop_token_id
+from scratchgpt.data.chat_rows import ChatRows
 from scratchgpt.evaluation import answers as module
 from scratchgpt.evaluation.answers import Answers, FinishedAnswers, ModelAnswers, Scoring, read_answers
+from scratchgpt.evaluation.contamination import check_overlap
 from scratchgpt.evaluation.journal import Journal
 from scratchgpt.evaluation.responses import generate_responses
 from scratchgpt.evaluation.results import Results
+from scratchgpt.hub.training_texts import SketchBuilder, TrainingTexts
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
 ROWS = [
@@ -67,7 +72,10 @@ def test_columns(tmp_path: Path, columns: list[str], named: dict[str, str], name
         ([*ROWS, {"Response": "a"}], {}, "row 4: 'model_response' is null, not text"),
         ([{"model_response": ["a"], "output": "b"}], {}, "row 1: 'model_response' is [\"a\"], not text"),
         ([*ROWS, {"Response": " \n", "model_response": "a"}], {}, "row 4: the reference is empty"),
-        ([], {}, "no column 'model_response'"),
+        ([], {}, "holds no answers: there is nothing to score"),
+        ([*ROWS, {"Response": "a", "model_response": math.nan}], {}, "row 4: 'model_response' is NaN, not text"),
+        ([*ROWS, {"Response": math.nan, "model_response": "a"}], {}, "row 4: 'Response' is NaN, not text"),
+        ([{"output": "a"}], {"answer_column": "output"}, "'output' cannot be both answer and reference; name the"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_scored_is_refused(tmp_path: Path, rows: list[Any], named: dict, message: str) -> None:
@@ -198,6 +206,36 @@ def test_a_model_answers_and_is_scored_like_a_file(model, tokenizer, tmp_path: P
     assert again == found
     assert "exact_stop_rate" in found.metrics
     json.dumps(suite.identity())
+
+
+@pytest.mark.parametrize("headings", [False, True], ids=["role tokens", "headings"])
+def test_chats_that_were_trained_on_are_recognised(headings: bool, tokenizer, tmp_path: Path) -> None:
+    """However short: question and answer are one document of the training text, as they are of the test's."""
+    tokenizer = copy.deepcopy(tokenizer)
+    if headings:
+        tokenizer.chat_template = PLAIN_TEMPLATE
+    rows = [{"instruction": f"What is {i} and {i}", "input": "", "output": f"{2 * i} it is"} for i in range(40)]
+    suite = ModelAnswers(str(write(tmp_path, rows)), "train", tmp_path / "out", {})
+    learned = [
+        [*question.messages, {"role": "assistant", "content": question.reference}] for question in suite.questions[:30]
+    ]
+    builder = SketchBuilder()
+    builder.add(ChatRows(render_chats(learned, tokenizer), 128, 0).texts(tokenizer))
+    TrainingTexts((), is_complete=True).after(builder.sketch()).write(tmp_path)
+    overlap = check_overlap(list(suite.texts(tokenizer)), tmp_path)
+    assert overlap.seen.tolist() == [True] * 30 + [False] * 10
+
+
+def test_a_sample_is_from_all_over(tmp_path: Path) -> None:
+    rows = [{"instruction": f"Say {i}", "input": "", "output": " " if i % 2 else f"{i}"} for i in range(38)]
+    data = write(tmp_path, rows)
+    suite = ModelAnswers(str(data), "train", tmp_path / "out", {}, count=10)
+    assert [each.reference for each in suite.questions] == [str(i) for i in (0, 2, 6, 10, 14, 18, 22, 26, 30, 34)]
+
+
+def test_a_model_without_a_largest_position_answers(tokenizer, tmp_path: Path) -> None:
+    bloom = BloomForCausalLM(BloomConfig(vocab_size=len(tokenizer), hidden_size=16, n_layer=1, n_head=2)).eval()
+    assert len(generate_responses(bloom, tokenizer, asked(2), max_new_tokens=2)) == 2
 
 
 def test_a_base_without_template_is_asked_in_headings(model, tokenizer, tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_the_real_files(shared_data: Path) -> None:
         assert len(BenchmarkSuite(name, shared_data / "eval", 30).items) == 30
     lines = {"lambada": "signs", "winogrande": "Sarah was a much better surgeon than Maria so Maria always"}
     for name, words in lines.items():
-        assert words in next(iter(BenchmarkSuite(name, shared_data / "eval").texts()))
+        assert words in next(iter(BenchmarkSuite(name, shared_data / "eval").texts(None)))
 
 
 def test_details(workplace: Path, shared_data: Path) -> None:
@@ -233,7 +233,12 @@ def test_an_answer_that_is_longer_than_the_context(tmp_path: Path, workplace: Pa
         ({"query": "Who?", "choices": ["a", "b"]}, "needs the columns"),
         ({"query": "Who?", "choices": ["a", "b"], "gold": 2}, "row 1: the right answer is not given"),
         ({"query": "Who?", "choices": ["a", "b"], "gold": "x"}, "row 1 cannot be read as a question of piqa"),
-        ({"query": None, "choices": ["a", "b"], "gold": 0}, "row 1 cannot be read as a question of piqa"),
+        ({"query": None, "choices": ["a", "b"], "gold": 0}, "row 1: 'query' is null"),
+        ({"query": 5, "choices": ["a", "b"], "gold": 0}, "row 1 cannot be read as a question of piqa"),
+        ({"query": "Who?", "choices": "['a', 'b']", "gold": 0}, "row 1 cannot be read.*is no list"),
+        ({"query": "Who?", "choices": ["a", None], "gold": 0}, "row 1: the question and its answers must be text"),
+        ({"query": "Who?", "choices": ["a", " "], "gold": 0}, "row 1: an answer is empty"),
+        ({"query": "Who?", "choices": ["a", "b"], "gold": 0.7}, "row 1 cannot be read.*no whole number"),
         (None, "holds no questions"),
     ],
 )
@@ -241,6 +246,14 @@ def test_broken_rows(row: dict[str, Any] | None, message: str, tmp_path: Path) -
     (tmp_path / "piqa.jsonl").write_text("" if row is None else json.dumps(row))
     with pytest.raises(ValueError, match=message):
         read_items("piqa", tmp_path)
+
+
+def test_rows_are_of_one_kind(tmp_path: Path) -> None:
+    """Of a single answer who chooses is always right."""
+    rows = [{"query": "Who?", "choices": choices, "gold": 0} for choices in (["a", "b"], ["a"])]
+    (tmp_path / "openbookqa.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(ValueError, match="row 2 is asked in another way than row 1"):
+        read_items("openbookqa", tmp_path)
 
 
 def test_which_file(tmp_path: Path) -> None:

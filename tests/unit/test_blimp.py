@@ -103,18 +103,21 @@ def test_a_sample_is_from_all_over(tmp_path: Path) -> None:
     rows = [{**OURS[0], "sentence_good": f"The {i} cats sleep."} for i in range(100)]
     pairs = BlimpSuite(write(tmp_path, rows), 4).pairs
     assert [pair.good for pair in pairs] == [f"The {i} cats sleep." for i in (0, 25, 50, 75)]
-    assert list(BlimpSuite(tmp_path, 1).texts()) == ["The 0 cats sleep."]
+    assert list(BlimpSuite(tmp_path, 1).texts(None)) == ["The 0 cats sleep."]
 
 
 def test_mistakes(tokenizer: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs the column 'paradigm', and it has"):
         BlimpSuite(write(tmp_path, [{key: row[key] for key in row if key != "paradigm"} for row in OURS]))
+    for nothing in (None, 5, " "):
+        with pytest.raises(ValueError, match="row 2: 'sentence_bad' holds no text"):
+            BlimpSuite(write(tmp_path, [OURS[0], {**OURS[0], "sentence_bad": nothing}]))
     with pytest.raises(ValueError, match="no folder"):
         BlimpSuite(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="blimp is neither here nor to be had from the Hub"):
         BlimpSuite()
     long = BlimpSuite(write(tmp_path, [{**OURS[0], "sentence_bad": "The cats " + "sleep " * 70}]))
-    with pytest.raises(DoesNotFit, match="longer than the model's context of 64 tokens"):
+    with pytest.raises(DoesNotFit, match="is longer than the model's context of 64 tokens"):
         long.check(ScratchGPTConfig(max_position_embeddings=64), tokenizer)
 
 

@@ -14,11 +14,16 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import bits_per_byte
 from lm_eval.models.huggingface import HFLM
 from lm_eval.utils import get_rolling_token_windows
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import Lowercase
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
-from scratchgpt.evaluation.log_likelihoods import LogLikelihoods
+from scratchgpt.evaluation.log_likelihoods import LogLikelihoods, num_ids
 from scratchgpt.evaluation.results import DoesNotFit
-from scratchgpt.evaluation.text import Text, TextSuite, windows
+from scratchgpt.evaluation.text import Text, TextSuite, tokenize, windows
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 from tests.unit.test_ngram import Direct
 
@@ -88,6 +93,13 @@ def test_by_hand(model: Any, tokenizer: Any, stride: int | None, tmp_path: Path)
     assert found["bits_per_word"].value == pytest.approx(total / math.log(2) / 13, rel=1e-5)
     assert found["bits_per_byte"].count == num_bytes == found["bits_per_byte_gzip"].count
     assert f"stride:{stride or CONTEXT // 2}|" in found["bits_per_byte"].signature
+
+
+def test_what_spells_a_special_token_is_text(tokenizer: Any) -> None:
+    """A page about language models, say: as one token that ends texts it would cost next to nothing."""
+    (tokens,) = tokenize(tokenizer, [f"It ends with {tokenizer.eos_token}, as they do."])
+    assert not set(tokens) & set(tokenizer.all_special_ids)
+    assert tokenizer.decode(tokens) == f"It ends with {tokenizer.eos_token}, as they do."
 
 
 @pytest.mark.parametrize("max_tokens", [1, 13, 40])
@@ -170,3 +182,25 @@ def test_mistakes(tokenizer: Any, tmp_path: Path) -> None:
     suite = TextSuite(write(tmp_path / "text.jsonl", EVALUATION), stride=CONTEXT + 1)
     with pytest.raises(DoesNotFit, match="--stride 13 is more than the model's context, 12 tokens"):
         suite.check(ScratchGPTConfig(max_position_embeddings=CONTEXT), tokenizer)
+
+
+def test_a_tokenizer_that_leaves_out_ids(tmp_path: Path) -> None:
+    ids = {"[UNK]": 0, "<s>": 1, "the": 2, "cat": 30}
+    rust = Tokenizer(WordLevel(ids, unk_token="[UNK]"))
+    rust.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=rust, unk_token="[UNK]", bos_token="<s>")
+    assert num_ids(tokenizer) == 31
+    text = write(tmp_path / "text.jsonl", ["the cat", "cat the the"])
+    found = TextSuite(text, text).run(text.ngram(tokenizer), tokenizer).metrics
+    assert 0 < found["bits_per_byte_5-gram"].value < found["bits_per_byte_unigram"].value
+
+
+def test_a_tokenizer_that_alters_the_text_is_told(model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    """Small letters for capitals, and one token for every word that is not known, make a text easier."""
+    rust = Tokenizer(WordLevel({"[UNK]": 0, "<s>": 1, "the": 2, "cat": 3}, unk_token="[UNK]"))
+    rust.pre_tokenizer, rust.normalizer = Whitespace(), Lowercase()
+    lossy = PreTrainedTokenizerFast(tokenizer_object=rust, unk_token="[UNK]", bos_token="<s>")
+    suite = TextSuite(write(tmp_path / "text.jsonl", ["the cat", "the  cat", "The cat", "the dog"]))
+    found = suite.run(suite.text.ngram(lossy), lossy).metrics["bits_per_byte"]
+    assert found.details["note"] == "too low: the tokenizer alters 2 of 4 documents"
+    assert "note" not in suite.run(LogLikelihoods(model), tokenizer).metrics["bits_per_byte"].details

@@ -200,6 +200,13 @@ def test_files_of_answers(tmp_path: Path) -> None:
     theirs = write(tmp_path / "theirs.json", [{"question": "Add.\n\n1, 2", "model_response": ""}] * 2)
     assert read_items(theirs)[0] == Item("Add.\n\n1, 2", "", "")
     assert read_items(mine, other=theirs)[0] == Item("Add.\n\n1, 2", "3", "4", "")
+    odd = [{"question": "q", "model_response": "4"}, {"question": "r", "model_response": 5, "output": 0}]
+    assert [(item.answer, item.reference) for item in read_items(write(tmp_path / "x.json", odd))] == [
+        ("4", ""),
+        ("5", "0"),
+    ]
+    with pytest.raises(ValueError, match="row 1: 'model_response' is NaN, not text"):
+        read_items(write(tmp_path / "x.json", [{"question": "q", "model_response": float("nan")}]))
     # As AlpacaEval has it: the answer is where others have the reference.
     assert read_items(write(tmp_path / "x.json", [{"instruction": "q", "output": "o"}]), "output")[0].reference == ""
     with pytest.raises(ValueError, match="the same questions"):
@@ -271,6 +278,9 @@ def test_what_may_pass_is_tried_again(
         assert set(keys) == {"Bearer secret-key"}
         assert ask(judge, ["two", "one"], Journal(tmp_path / "j.jsonl", judge.identity())) == ["72", "72"]
         assert len(requests) == 4
+        with (tmp_path / "j.jsonl").open("a") as file:
+            file.write('{"reply": "of nobody"}\n')  # dropped, like a line that was cut off
+        assert len(Journal(tmp_path / "j.jsonl", judge.identity()).answers) == 2
     assert "secret-key" not in (tmp_path / "j.jsonl").read_text() + json.dumps(judge.identity())
 
 
@@ -329,6 +339,9 @@ def test_nobody_there_offline_and_no_address(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match="while HF_HUB_OFFLINE is set"):
         list(endpoint(url, wait=1000).replies(["a"]))
+    for wrong in ("http://localhost:port/v1", "http://[::1/v1"):
+        with pytest.raises(ValueError, match=r"^--judge http.* is no address: give one like"):
+            EndpointJudge(wrong, "m")
     with pytest.raises(ValueError, match="--judge localhost:1 is no address"):
         endpoint("localhost:1")
 

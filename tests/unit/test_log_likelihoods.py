@@ -7,6 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import (
+    BertConfig,
+    BertLMHeadModel,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
@@ -189,3 +191,28 @@ def test_batches_hold_little(model: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     for batch in batches:
         width, first = max(len(row.tokens) for row in batch), min(row.first for row in batch)
         assert len(batch) == 1 or (len(batch) * width <= 50 and len(batch) * (width - first) <= 40)
+
+
+def test_a_handful_of_tokens() -> None:
+    """Bases of DNA, say: the sequences by which trees are tried out must differ."""
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=4, n_embd=8, n_layer=1, n_head=1, n_positions=CONTEXT)).eval()
+    (found,) = LogLikelihoods(model).score([([0, 1, 2, 3], 3)])
+    assert found.log_likelihood == pytest.approx(by_itself(model, [0, 1, 2, 3], 3).log_likelihood, rel=1e-5)
+
+
+def test_who_sees_the_next_token_is_refused() -> None:
+    """BERT is loaded as a causal language model, with a warning, and attends to both sides."""
+    shape = {key: value for key, value in SHAPE.items() if key not in ("bos_token_id", "eos_token_id")}
+    model = BertLMHeadModel(BertConfig(**shape, intermediate_size=48)).eval()
+    with pytest.raises(ValueError, match=r"BertLMHeadModel sees what comes after a token.*causal language model"):
+        LogLikelihoods(model)
+    LogLikelihoods(BertLMHeadModel(BertConfig(**shape, intermediate_size=48, is_decoder=True)).eval())
+
+
+def test_what_is_no_number_is_no_score() -> None:
+    model = make("gpt2")
+    with torch.no_grad():
+        model.transformer.wpe.weight[20] = torch.inf
+    assert LogLikelihoods(model).score([([1, 2, 3], 2)])
+    with pytest.raises(ValueError, match="infinite or not a number in float32: give --dtype float32"):
+        LogLikelihoods(model).score([([1, 2, 3], 2), ([1] * 23, 1)])

@@ -170,6 +170,7 @@ def test_what_bertscore_cannot_use_is_refused(encoder: str, tmp_path: Path) -> N
         ({}, "--bertscore_model, a directory or a Hub name"),
         ({"model": str(tmp_path)}, "is no encoder"),
         ({"model": encoder, "layer": 7}, "--bertscore_layer 7: .* has the layers 1 to 6"),
+        ({"model": encoder, "baseline": __file__}, "no line with LAYER,P,R,F for layer"),
         ({"model": encoder, "baseline": "nowhere.tsv"}, "--bertscore_baseline nowhere.tsv is no file"),
     ):
         with pytest.raises(ValueError, match=message):

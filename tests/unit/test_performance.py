@@ -74,3 +74,11 @@ def test_other_allocators_are_left_alone(monkeypatch):
 
 def test_attention_is_registered(settings):
     assert "blockwise" in AttentionInterface().valid_keys()
+
+
+@pytest.mark.parametrize(("name", "words"), [("gpu", "is no device"), ("cuda:99", "is not to be had here")])
+def test_a_device_that_is_not_there(name: str, words: str) -> None:
+    """A mistake of the user's; torch itself fails with an assertion where it was built without CUDA."""
+    performance.check_device("cpu")
+    with pytest.raises(ValueError, match=f"device={name} {words}"):
+        performance.check_device(name)

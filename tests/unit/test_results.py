@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 from lm_eval.api.metrics import mean_stderr
 
-from scratchgpt.evaluation.results import Measurement, Results, SuiteResult, score_against_chance
+from scratchgpt.evaluation.results import (
+    FILE,
+    Measurement,
+    Results,
+    SuiteResult,
+    check_directory,
+    read_results,
+    score_against_chance,
+)
 from scratchgpt.evaluation.statistics import wilson_interval
 
 
@@ -67,7 +75,7 @@ class Fixed:
 
     def check(self, config: Any, tokenizer: Any) -> None: ...
 
-    def texts(self) -> Iterable[str]:
+    def texts(self, tokenizer: Any) -> Iterable[str]:
         return []
 
     def run(self, model: Any, tokenizer: Any) -> SuiteResult:
@@ -87,3 +95,48 @@ def test_what_is_used_again(tmp_path: Path) -> None:
     table = results.table("fixed")
     assert "fixed score" in table
     assert "part" not in table
+
+
+def test_results_without_their_items_are_computed_again(tmp_path: Path) -> None:
+    results = Results(tmp_path, {"weights": "a"})
+    results.record(Fixed(0.5), Fixed(0.5).run(None, None))
+    (tmp_path / "items" / "fixed.json").unlink()
+    assert not Results(tmp_path, {"weights": "a"}).has(Fixed(0.5))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        '{"model":',
+        "[]",
+        '{"model": {}, "identities": {"fixed": "x"}}',
+        '{"model": {}, "identities": {"fixed": "x"}, "fixed": {"score": {"value": 1}}}',
+        '{"model": {}, "identities": {"fixed": "x"}, "fixed": {"score": {"value": NaN, "count": 1, "interval": 1}}}',
+    ],
+)
+def test_damaged_results_are_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(content)
+    with pytest.raises(ValueError, match=f"{FILE} is damaged.*delete it"):
+        Results(tmp_path, {})
+
+
+def test_nothing_that_is_no_number_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        Results(tmp_path, {}).record(Fixed(0.5), Fixed(math.nan).run(None, None))
+    assert read_results(tmp_path) is None
+
+
+def test_results_of_something_else_are_not_destroyed(tmp_path: Path) -> None:
+    """Of a training run, of another model, of answers; those of the same model, trained further, may be replaced."""
+    check_directory(tmp_path, "base")
+    (tmp_path / FILE).write_text('{"final": {"loss": 1.0}, "identity": {}}')  # as a training run writes it
+    with pytest.raises(ValueError, match="no results of an evaluation: give another"):
+        check_directory(tmp_path, "base")
+    (tmp_path / FILE).unlink()
+    results = Results(tmp_path, {"name": "base", "weights": "a"})
+    results.record(Fixed(0.5), Fixed(0.5).run(None, None))
+    check_directory(tmp_path, "base")
+    for other in ("chat", None):
+        with pytest.raises(ValueError, match="holds the results of base: give another"):
+            check_directory(tmp_path, other)

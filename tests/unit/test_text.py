@@ -47,6 +47,14 @@ def test_folder_of_files_is_read_in_order(tmp_path: Path) -> None:
     assert list(read_texts(tmp_path / "notes.md")) == ["no data"]
 
 
+def test_a_folder_of_saved_data_sets_is_no_text(tmp_path: Path) -> None:
+    """What stands there in .md files are their cards."""
+    datasets.DatasetDict({"train": datasets.Dataset.from_dict({"text": TEXTS})}).save_to_disk(tmp_path / "mine")
+    (tmp_path / "mine" / "README.md").write_text("A card")
+    with pytest.raises(ValueError, match=r"is not a saved data set but has one in it: name .*mine$"):
+        list(read_texts(tmp_path))
+
+
 def test_a_file_that_is_named_may_be_a_table(tmp_path: Path) -> None:
     (tmp_path / "a.CSV").write_text('\ufefftext,id\n"first\ntext",1\nzweiter Täxt,2\n', encoding="utf-8")
     (tmp_path / "a.json").write_text(json.dumps([{"text": text} for text in TEXTS]), encoding="utf-8")

@@ -1,5 +1,7 @@
 """Sketches of training texts, and what they find: every planted row, and next to nothing else."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from scratchgpt.data.files import read_rows
 from scratchgpt.evaluation.contamination import check_overlap
 from scratchgpt.hub import training_texts
+from scratchgpt.hub.fingerprints import BaseReference
 from scratchgpt.hub.training_texts import RUN, Sketch, SketchBuilder, TrainingTexts, hash_texts, normalise
 
 WORDS = st.lists(st.text("abcdefghij", min_size=1, max_size=6), min_size=3, max_size=40)
@@ -70,6 +73,31 @@ def test_short_texts_are_found_whole_or_not_at_all() -> None:
     assert sketch.seen(["sorry i'll CALL later", "sorry i'll call", "ok", "", "?!"]).tolist() == [1, 0, 0, 0, 0]
 
 
+def test_a_short_passage_is_found_where_all_runs_are_kept() -> None:
+    document = sentence(1, 400)
+    words = document.split()
+    eight, seven = " ".join(words[100:108]), " ".join(words[100:107])
+    sketch = sketch_of(document)
+    assert sketch.seen([eight, seven, sentence(2, 8)]).tolist() == [1, 0, 0]
+    assert sketch.can_find([eight, seven, sentence(2, 8)]).tolist() == [True, False, True]
+
+
+def test_of_what_is_too_short_to_be_found_nothing_is_claimed(tmp_path: Path) -> None:
+    """Seven words inside of a document are no run: they do not make a test set clean."""
+    document = sentence(1, 400)
+    TrainingTexts((), is_complete=True).after(sketch_of(document)).write(tmp_path)
+    short = [" ".join(document.split()[start : start + 7]) for start in range(0, 280, 7)]
+    long = [sentence(2), " ".join(document.split()[:30])]
+    overlap = check_overlap([*short * 5, *long], tmp_path)
+    assert overlap.as_dict() == {"checked": True, "complete": True, "count": 202, "seen": 1, "only_whole": 200}
+    assert overlap.clean.tolist() == [*[False] * 200, True, False]
+    words = (
+        "1 of 202 texts (0.5%) stand in the training text; 200 others could have been found as whole documents only"
+    )
+    assert str(overlap) == words
+    assert overlap.is_contaminated
+
+
 def test_long_texts_keep_a_sample_that_is_the_same_for_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [sentence(seed, 400) for seed in range(100)]
     whole = sketch_of(*texts)
@@ -93,8 +121,10 @@ def test_a_model_carries_the_texts_of_those_before_it(tmp_path: Path) -> None:
     assert again.seen([sentence(1), sentence(2), sentence(3)]).tolist() == [1, 1, 0]
     overlap = check_overlap([sentence(2), sentence(3)], tmp_path)
     assert str(overlap) == "1 of 2 texts (50.0%) stand in the training text"
-    assert overlap.as_dict() == {"checked": True, "complete": True, "count": 2, "seen": 1}
-    with pytest.raises(ValueError, match=r"^held_out is contaminated: 1 of 2 texts .* such as \"w.* --allow_overlap"):
+    assert overlap.as_dict() == {"checked": True, "complete": True, "count": 2, "seen": 1, "only_whole": 0}
+    with pytest.raises(
+        ValueError, match=r"^held_out is contaminated: 1 of 2 texts .* for example, \"w.* --allow_overlap"
+    ):
         overlap.refuse("held_out")
     check_overlap([sentence(3)], tmp_path).refuse("held_out")
 
@@ -106,6 +136,18 @@ def test_a_model_without_a_record_is_not_called_clean(tmp_path: Path) -> None:
     assert overlap.as_dict() == {"checked": False}
     TrainingTexts((), is_complete=False).after(sketch_of(sentence(1))).write(tmp_path)
     assert "that of the model it began with is not known" in str(check_overlap([sentence(2)], tmp_path))
+
+
+def test_of_an_adapter_without_a_record_its_base_is_asked(tmp_path: Path) -> None:
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    base.mkdir()
+    adapter.mkdir()
+    TrainingTexts((), is_complete=True).after(sketch_of(sentence(1))).write(base)
+    (adapter / "adapter_config.json").write_text("{}")
+    (adapter / "base.json").write_text(json.dumps(asdict(BaseReference("../base", "", ""))))
+    overlap = check_overlap([sentence(1), sentence(2)], adapter)
+    assert overlap.seen.tolist() == [True, False]
+    assert not overlap.is_complete
 
 
 def test_a_record_of_another_version_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

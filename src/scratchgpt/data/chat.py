@@ -52,6 +52,15 @@ class RenderedChat:
     assistant_mask: list[bool]
 
 
+def text_of_ids(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """What the ids of a conversation say, with a line end for each special token, so that no words run together."""
+    text = str(tokenizer.decode(list(ids)))
+    for token in tokenizer.added_tokens_decoder.values():
+        if token.special:
+            text = text.replace(str(token), "\n")
+    return text
+
+
 def render_chats(
     conversations: Iterable[Sequence[Message]],
     tokenizer: PreTrainedTokenizerBase,

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .chat import RenderedChat
+from .chat import RenderedChat, text_of_ids
 from .packing import IGNORE_INDEX, Batch, batch_indices
 
 
@@ -111,9 +111,8 @@ class ChatRows:
         return {name: torch.from_numpy(values) for name, values in batch.items()}
 
     def texts(self, tokenizer: Any) -> Iterator[str]:
-        """Of each conversation what the assistant says, and what is said to it."""
-        for ids, mask in self.chats:
-            yield from tokenizer.batch_decode([ids[mask].tolist(), ids[~mask].tolist()], skip_special_tokens=True)
+        """The conversations, each as one document."""
+        return (text_of_ids(ids.tolist(), tokenizer) for ids, _ in self.chats)
 
     def fingerprint(self) -> str:
         """SHA-256 of everything the rows are made of, as hexadecimal digits."""

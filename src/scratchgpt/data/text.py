@@ -20,11 +20,16 @@ SUFFIXES = (".txt", ".jsonl", ".parquet")
 
 
 def text_files(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
-    """The files of texts in `folder` and below it, in order; none that is hidden. Without any, its .md files."""
+    """The files of texts in `folder` and below it, in order; none that is hidden. Without any, its .md files.
+
+    Raises:
+        ValueError: where these are the cards of saved data sets.
+    """
     files = [file for file in folder.rglob("*") if not file.name.startswith(".") and file.is_file()]
-    return sorted(file for file in files if suffix_of(file) in suffixes) or sorted(
-        file for file in files if suffix_of(file) == ".md"
-    )
+    found = sorted(file for file in files if suffix_of(file) in suffixes)
+    if not found and (saved := sorted({file.parent for file in files if is_saved_data_set(file.parent)})):
+        raise ValueError(f"{folder} is not a saved data set but has one in it: name {saved[0]}")
+    return found or sorted(file for file in files if suffix_of(file) == ".md")
 
 
 def read_texts(source: str | Path, split: str = "train", column: str = "text") -> Iterator[str]:

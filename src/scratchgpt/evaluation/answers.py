@@ -10,6 +10,7 @@ Every score comes with a 95 % interval by bootstrap over answers (Efron 1979), f
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
@@ -23,8 +24,10 @@ from ..data.chat import PLAIN_TEMPLATE, render_chats, stop_token_id
 from ..data.chat_sources import read_chats
 from ..data.files import read_rows, source_name
 from ..hub.staging import replaced_file
+from .benchmark_data import spread
 from .journal import Journal
-from .responses import Question, generate_responses, last_questions
+from .log_likelihoods import context_length
+from .responses import Question, generate_responses, last_questions, texts_of_questions
 from .results import Measurement, SuiteResult
 from .statistics import percentile_interval, wilson_interval
 
@@ -91,6 +94,8 @@ def read_answers(file: str | Path, reference_column: str | None = None, answer_c
     if not path.is_file():
         raise ValueError(f"--answers {file} is no file")
     rows = list(read_rows(path))
+    if not rows:
+        raise ValueError(f"{file} holds no answers: there is nothing to score")
     columns = list(dict.fromkeys(column for row in rows for column in row))
     answer = _column(path, columns, (ANSWER,), answer_column, "answer")
     reference = _column(path, columns, REFERENCES, reference_column, "reference", but=answer)
@@ -98,8 +103,8 @@ def read_answers(file: str | Path, reference_column: str | None = None, answer_c
     questions = ["\n\n".join(str(row[c]) for c in (instruction, more) if c and row.get(c)) for row in rows]
     stopped = [row.get("stopped") for row in rows]
     return Answers(
-        [_text(path, number, row, answer) for number, row in enumerate(rows, 1)],
-        [_text(path, number, row, reference) for number, row in enumerate(rows, 1)],
+        [text_of(path, number, row, answer) for number, row in enumerate(rows, 1)],
+        [text_of(path, number, row, reference) for number, row in enumerate(rows, 1)],
         questions,
         [each is True for each in stopped] if all(isinstance(each, bool) for each in stopped) else None,
         source_name(path),
@@ -115,6 +120,8 @@ def _column(
 ) -> str:
     wanted = usual if named is None else (named,)
     found = [each for name in wanted if (each := _find(columns, name)) and each != but]
+    if not found and but in wanted:
+        raise ValueError(f"{file}: {but!r} cannot be both answer and reference; name the other with --{kind}_column")
     if not found:
         raise ValueError(
             f"{file} has no column {' or '.join(map(repr, wanted))} for the {kind}: it has {list(columns)}; name it "
@@ -125,9 +132,14 @@ def _column(
     return found[0]
 
 
-def _text(file: Path, number: int, row: Mapping[str, Any], column: str) -> str:
+def text_of(file: str | Path, number: int, row: Mapping[str, Any], column: str) -> str:
+    """What a row says in a column; a number as it is written.
+
+    Raises:
+        ValueError: for anything else, NaN among it, which other programs write for nothing; names the row.
+    """
     value = row.get(column)
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return str(value)
     if not isinstance(value, str):
         raise ValueError(f"{file}, row {number}: {column!r} is {json.dumps(value)[:40]}, not text")
@@ -219,7 +231,7 @@ class FinishedAnswers:
         """The answers and the metrics."""
         return {"answers": self.answers.fingerprint(), "metrics": self.scoring.signatures(), "seed": SEED}
 
-    def texts(self) -> Iterable[str]:
+    def texts(self, tokenizer: Any) -> Iterable[str]:
         """Each question with its reference."""
         return map("\n\n".join, zip(self.answers.questions, self.answers.references, strict=True))
 
@@ -256,10 +268,9 @@ class ModelAnswers:
     def __post_init__(self) -> None:
         conversations, _ = read_chats(self.data, self.split)
         questions = last_questions(conversations)
-        if not questions:
+        if not any(each.reference.strip() for each in questions):
             raise ValueError(f"{self.data}, {self.split}: no conversation ends with an answer to compare with")
-        step = 1 if self.count is None else max(1, len(questions) // self.count)
-        self.questions = [each for each in questions[::step] if each.reference.strip()][: self.count]
+        self.questions = spread([each for each in questions if each.reference.strip()], self.count)
 
     def identity(self) -> dict[str, Any]:
         """The questions, how they are answered, and the metrics."""
@@ -267,9 +278,9 @@ class ModelAnswers:
         how = {"max_new_tokens": self.max_new_tokens, "do_sample": False}
         return {"questions": asked, "answering": how, "metrics": self.scoring.signatures(), "seed": SEED}
 
-    def texts(self) -> Iterable[str]:
+    def texts(self, tokenizer: Any) -> Iterable[str]:
         """Each question with its reference."""
-        return (f"{each.messages[-1]['content']}\n\n{each.reference}" for each in self.questions)
+        return texts_of_questions(self.questions, tokenizer)
 
     def check(self, config: Any, tokenizer: Any) -> None:
         """Raises ValueError for a model that cannot answer, and where a metric cannot be computed."""
@@ -278,7 +289,7 @@ class ModelAnswers:
             raise ValueError("the tokenizer has no end-of-text token: the model could not end an answer")
         tokenizer = with_chat_template(tokenizer)
         stop_token_id(tokenizer)
-        if not self._room(config.max_position_embeddings, tokenizer):
+        if not self._room(context_length(config), tokenizer):
             raise ValueError(f"no question of {self.data} leaves room for an answer: the model's context is too short")
 
     def _room(self, context: int, tokenizer: Any) -> list[Question]:
@@ -290,7 +301,7 @@ class ModelAnswers:
     def run(self, model: Any, tokenizer: Any) -> SuiteResult:
         """Questions too long for the context are left out: `count` says how many were asked."""
         tokenizer = with_chat_template(tokenizer)
-        questions = self._room(model.config.max_position_embeddings, tokenizer)
+        questions = self._room(context_length(model.config), tokenizer)
         journal = Journal(self.directory / "journal" / f"{self.name}.jsonl", self.owner)
         responses = generate_responses(
             model, tokenizer, [each.messages for each in questions], self.max_new_tokens, self.batch_size,

@@ -17,6 +17,8 @@ from ..data.files import ROWS, is_saved_data_set, load_split, read_rows, suffix_
 
 Row = Mapping[str, Any]
 
+ANSWER = "\nAnswer:"
+
 
 @dataclass(frozen=True)
 class Item:
@@ -30,8 +32,8 @@ class Item:
     continuation: str = ""
 
     def text(self) -> str:
-        """The question with its right answer."""
-        parts = (self.query, self.choices[self.gold].strip(), self.continuation)
+        """The question with its right answer, without what calls for it."""
+        parts = (self.query.removesuffix(ANSWER), self.choices[self.gold].strip(), self.continuation)
         return " ".join(part for part in parts if part)
 
 
@@ -50,16 +52,35 @@ class Benchmark:
     """Whether the accuracy by log-likelihood per character is given too, as lm-eval does."""
 
 
-def _plain(query: Callable[[str], str], choice: Callable[[str], str] = str) -> Any:
+def _as_it_is(text: str) -> str:
+    return text
+
+
+def _plain(query: Callable[[str], str], choice: Callable[[str], str] = _as_it_is) -> Any:
     def read(row: Row) -> Item:
-        return Item(query(row["query"]), [choice(each) for each in row["choices"]], int(row["gold"]))
+        return Item(query(row["query"]), [choice(each) for each in _texts(row["choices"])], _number(row["gold"]))
 
     return ("query", "choices", "gold"), read
 
 
+def _texts(value: Any) -> list[str]:
+    """Raises TypeError for a text, whose characters would be the choices."""
+    if not isinstance(value, list):
+        raise TypeError(f"{str(value)[:40]!r} is no list")
+    return value
+
+
+def _number(value: Any) -> int:
+    """Of a choice, which may be written as text. Raises ValueError for a fraction, which `int` would cut off."""
+    number = int(value)
+    if number != float(value):
+        raise ValueError(f"{value} is no whole number")
+    return number
+
+
 def _asked(query: str) -> str:
     """`Question: …`, and what calls for the answer."""
-    return f"{query.rstrip()}\nAnswer:"
+    return f"{query.rstrip()}{ANSWER}"
 
 
 def _without_markup(text: str) -> str:
@@ -70,7 +91,9 @@ def _without_markup(text: str) -> str:
 
 def _hellaswag(row: Row) -> Item:
     query = f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}"
-    return Item(_without_markup(query), [_without_markup(each) for each in row["endings"]], int(row["label"]))
+    return Item(
+        _without_markup(query), [_without_markup(each) for each in _texts(row["endings"])], _number(row["label"])
+    )
 
 
 def _lambada(row: Row) -> Item:
@@ -89,6 +112,10 @@ def _lettered(query: str) -> Callable[[Row], Item]:
     return read
 
 
+def _piqa(row: Row) -> Item:
+    return Item(f"Question: {row['goal']}{ANSWER}", [row["sol1"], row["sol2"]], _number(row["label"]))
+
+
 def _winogrande(row: Row) -> Item:
     before, after = row["sentence"].split("_", 1)
     gold = {"1": 0, "2": 1}.get(str(row["answer"]), -1)
@@ -97,7 +124,7 @@ def _winogrande(row: Row) -> Item:
 
 def _boolq(answer: str) -> Callable[[Row], Item]:
     def read(row: Row) -> Item:
-        return Item(f"{row['passage']}\nQuestion: {row['question']}?\nAnswer:", ["no", "yes"], int(row[answer]))
+        return Item(f"{row['passage']}\nQuestion: {row['question']}?{ANSWER}", ["no", "yes"], _number(row[answer]))
 
     return read
 
@@ -109,17 +136,17 @@ def _copa_choice(choice: str) -> str:
 def _copa(row: Row) -> Item:
     connector = {"cause": "because", "effect": "therefore"}[row["question"]]
     choices = [_copa_choice(row["choice1"]), _copa_choice(row["choice2"])]
-    return Item(f"{row['premise'].strip()[:-1]} {connector}", choices, int(row["label"]))
+    return Item(f"{row['premise'].strip()[:-1]} {connector}", choices, _number(row["label"]))
 
 
-_ARC = (_plain(_asked), (("question", "choices", "answerKey"), _lettered("Question: {}\nAnswer:")))
+_ARC = (_plain(_asked), (("question", "choices", "answerKey"), _lettered(f"Question: {{}}{ANSWER}")))
 
 BENCHMARKS = {
     "hellaswag": Benchmark(
         "Rowan/hellaswag", "validation",
         (
             (("activity_label", "ctx_a", "ctx_b", "endings", "label"), _hellaswag),
-            (("ctx", "endings", "label"), lambda row: Item(row["ctx"], list(row["endings"]), int(row["label"]))),
+            (("ctx", "endings", "label"), lambda row: Item(row["ctx"], _texts(row["endings"]), _number(row["label"]))),
         ),
         by_length=True,
     ),
@@ -139,7 +166,7 @@ BENCHMARKS = {
             _plain(_asked),
             (
                 ("goal", "sol1", "sol2", "label"),
-                lambda row: Item(f"Question: {row['goal']}\nAnswer:", [row["sol1"], row["sol2"]], int(row["label"])),
+                _piqa,
             ),
         ),
         by_length=True,
@@ -149,7 +176,7 @@ BENCHMARKS = {
         (
             (
                 ("context_options", "continuation", "gold"),
-                lambda row: Item("", list(row["context_options"]), int(row["gold"]), row["continuation"]),
+                lambda row: Item("", _texts(row["context_options"]), _number(row["gold"]), row["continuation"]),
             ),
             (("sentence", "option1", "option2", "answer"), _winogrande),
         ),
@@ -166,7 +193,7 @@ BENCHMARKS = {
     ),
     "openbookqa": Benchmark(
         "allenai/openbookqa", "test",
-        (_plain(str), (("question_stem", "choices", "answerKey"), _lettered("{}"))),
+        (_plain(_as_it_is), (("question_stem", "choices", "answerKey"), _lettered("{}"))),
         "main", ("openbook_qa",), by_length=True,
     ),
     "copa": Benchmark(
@@ -255,8 +282,8 @@ def read_items(name: str, benchmarks_dir: str | Path | None) -> list[Item]:
     """The questions of a benchmark of `BENCHMARKS`.
 
     Raises:
-        ValueError: as `find_local`, `read_local` and `read_hub`; for columns that are missing, and a row whose right
-            answer is not given.
+        ValueError: as `find_local`, `read_local` and `read_hub`; for columns that are missing, and a row that holds
+            something else than text, an empty answer, or no right one.
     """
     benchmark = BENCHMARKS[name]
     place = _place(name, benchmarks_dir)
@@ -268,20 +295,34 @@ def read_items(name: str, benchmarks_dir: str | Path | None) -> list[Item]:
     where = place or benchmark.hub
     items = []
     for number, row in enumerate(rows, start=1):
-        form = next((read for columns, read in benchmark.forms if set(columns) <= set(row)), None)
+        columns, form = next((each for each in benchmark.forms if set(each[0]) <= set(row)), ((), None))
         if form is None:
             wanted = " or ".join(f"({', '.join(columns)})" for columns, _ in benchmark.forms)
             raise ValueError(f"{where}, row {number}: {name} needs the columns {wanted}, and it has {list(row)}")
+        if nothing := [column for column in columns if row[column] is None]:
+            raise ValueError(f"{where}, row {number}: {nothing[0]!r} is null: repair the row or leave it out")
         try:
             item = form(row)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{where}, row {number} cannot be read as a question of {name}: {error!r}") from error
         if not 0 <= item.gold < len(item.choices):
             raise ValueError(f"{where}, row {number}: the right answer is not given: take the split {benchmark.split}")
+        _check(item, items[0] if items else item, f"{where}, row {number}")
         items.append(item)
     if not items:
         raise ValueError(f"{where} holds no questions")
     return items
+
+
+def _check(item: Item, first: Item, where: str) -> None:
+    """Raises ValueError for what cannot be scored as text, or not in the same way as the first question."""
+    if not all(isinstance(each, str) for each in (item.query, *item.choices, item.continuation)):
+        raise ValueError(f"{where}: the question and its answers must be text: repair the row or leave it out")
+    if not all(each.strip() for each in item.choices):
+        raise ValueError(f"{where}: an answer is empty: repair the row or leave it out")
+    kinds = [(len(each.choices) == 1, bool(each.continuation.strip())) for each in (first, item)]
+    if kinds[0] != kinds[1]:
+        raise ValueError(f"{where} is asked in another way than row 1: one answer or several, before a text or not")
 
 
 def is_local(name: str, benchmarks_dir: str | Path | None) -> bool:

@@ -54,7 +54,7 @@ class BenchmarkSuite:
         items = hashlib.sha256(json.dumps([asdict(item) for item in self.items]).encode()).hexdigest()
         return {"items": items, "lm_eval": version("lm_eval"), "version": VERSION}
 
-    def texts(self) -> Iterable[str]:
+    def texts(self, tokenizer: Any) -> Iterable[str]:
         return (item.text() for item in self.items)
 
     def check(self, config: Any, tokenizer: Any) -> None:

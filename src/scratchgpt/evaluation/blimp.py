@@ -85,7 +85,12 @@ def read_pairs(benchmarks_dir: str | Path | None) -> list[Pair]:
         names = {part: next((each for each in names if each in row), None) for part, names in COLUMNS.items()}
         if missing := [COLUMNS[part][0] for part, name in names.items() if name is None]:
             raise ValueError(f"{where}, row {number}: blimp needs the column {missing[0]!r}, and it has {list(row)}")
-        found.append(Pair(**{part: str(row[name]) for part, name in names.items() if name}))
+        pair = Pair(**{part: row[name] for part, name in names.items() if name})
+        if wrong := [part for part, text in vars(pair).items() if not isinstance(text, str) or not text.strip()]:
+            raise ValueError(
+                f"{where}, row {number}: {names[wrong[0]]!r} holds no text: repair the row or leave it out"
+            )
+        found.append(pair)
     if not found:
         raise ValueError(f"{benchmarks_dir} holds no pairs of blimp")
     return found
@@ -149,7 +154,7 @@ class BlimpSuite:
         pairs = hashlib.sha256(json.dumps([astuple(pair) for pair in self.pairs]).encode()).hexdigest()
         return {"pairs": pairs, "published": self.published, "version": VERSION}
 
-    def texts(self) -> Iterable[str]:
+    def texts(self, tokenizer: Any) -> Iterable[str]:
         """The good sentences."""
         return (pair.good for pair in self.pairs)
 
@@ -166,7 +171,7 @@ class BlimpSuite:
                 # Cutting into tokens takes long, and a text has at most as many as bytes.
                 if context is not None and len(text.encode()) > context and len(tokenizer.encode(text)) > context:
                     raise DoesNotFit(
-                        f"blimp: {text!r} is longer than the model's context of {context} tokens; leave blimp out "
+                        f"blimp: {text[:60]!r} is longer than the model's context of {context} tokens; leave it out "
                         "for this model"
                     )
 

@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from .comparison import Comparison
-from .results import FILE, WEIGHTS
+from .results import FILE, WEIGHTS, read_numbers, read_results
 from .statistics import mean_interval
 
 MAIN = ("accuracy_norm", "accuracy", "bits_per_byte", "rougeL")
@@ -42,11 +42,11 @@ class Run:
         return self.results["model"]
 
     def items(self, suite: str) -> dict[str, list[float]]:
-        """Raises ValueError where the file is missing."""
+        """Raises ValueError where the file is missing or damaged."""
         file = self.directory / "items" / f"{suite}.json"
         if not file.is_file():
             raise ValueError(f"{file} is missing: measure {self.name} again, into a new directory")
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_numbers(file)
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,9 @@ def read_rows(directories: Sequence[Path]) -> list[Row]:
 
 
 def _read_run(directory: Path, name: str) -> Run:
-    """Raises ValueError for a directory without results of an evaluation."""
-    file = directory / FILE
-    results = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    if "identities" not in results:
+    """Raises ValueError for a directory without results of an evaluation, and as `read_results`."""
+    results = read_results(directory)
+    if results is None:
         raise ValueError(f"{directory} holds no results of an evaluation: measure the model with recipes/evaluate.py")
     return Run(name, directory, results)
 

@@ -86,7 +86,7 @@ def summarize(task: Task) -> str:
         parts.append(f"{'none is' if len(weak) == len(order) > 1 else who} above chance ({task.show(task.chance)})")
     for row in task.rows:
         overlaps = [run.results.get("overlap", {}).get(task.suite, {}) for run in row.runs]
-        if seen := max(each.get("seen", 0) / each.get("count", 1) for each in overlaps):
+        if seen := max(each.get("seen", 0) / max(each.get("count", 1), 1) for each in overlaps):
             parts.append(f"{row.name} has read {seen:.1%} of these items in training")
     return f"**{task.title}**: {'; '.join(parts)}."
 

@@ -10,11 +10,13 @@ See `hub.training_texts` for what is compared. A model without sketches is not c
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from ..adapters import is_adapter
+from ..hub.fingerprints import read_base_reference
 from ..hub.training_texts import TrainingTexts
 
 ENOUGH = 0.5
@@ -34,8 +36,20 @@ class Overlap:
     """Whether the models that it began with do, too."""
     seen: np.ndarray
     """bool [texts]."""
+    findable: np.ndarray
+    """bool [texts]: within a longer document they would have been seen, too, and not only as whole ones."""
     examples: tuple[str, ...]
     """Beginnings of a few of those that were seen."""
+
+    @property
+    def clean(self) -> np.ndarray:
+        """bool [texts]: neither whole nor within a document."""
+        return ~self.seen & self.findable
+
+    @property
+    def only_whole(self) -> np.ndarray:
+        """bool [texts]: no whole document; whether they stand within one is not known."""
+        return ~self.seen & ~self.findable
 
     @property
     def share(self) -> float:
@@ -43,20 +57,24 @@ class Overlap:
 
     @property
     def is_contaminated(self) -> bool:
-        return self.share > TOLERATED
+        """Whether too much was seen, of all, or of those that would have been seen anywhere."""
+        of_findable = float(self.seen[self.findable].mean()) if self.findable.any() else 0.0
+        return max(self.share, of_findable) > TOLERATED
 
     def __str__(self) -> str:
         if not self.is_checked:
             return "not checked against the training text: the model has no record of it"
         found = f"{int(self.seen.sum()):,} of {len(self.seen):,} texts ({self.share:.1%}) stand in the training text"
-        unknown = "" if self.is_complete else "; that of the model it began with is not known"
-        return found + unknown
+        if whole := int(self.only_whole.sum()):
+            found += f"; {whole:,} others could have been found as whole documents only"
+        return found + ("" if self.is_complete else "; that of the model it began with is not known")
 
     def as_dict(self) -> dict[str, Any]:
         """For results.json."""
         if not self.is_checked:
             return {"checked": False}
-        return {"checked": True, "complete": self.is_complete, "count": len(self.seen), "seen": int(self.seen.sum())}
+        counts = {"count": len(self.seen), "seen": int(self.seen.sum()), "only_whole": int(self.only_whole.sum())}
+        return {"checked": True, "complete": self.is_complete, **counts}
 
     def refuse(self, name: str) -> None:
         """
@@ -64,8 +82,9 @@ class Overlap:
             ValueError: where too many texts of the test set `name` were seen; gives their share and an example.
         """
         if self.is_contaminated:
+            example = json.dumps(self.examples[0], ensure_ascii=False)
             raise ValueError(
-                f"{name} is contaminated: {self}, such as {json.dumps(self.examples[0], ensure_ascii=False)}; test on "
+                f"{name} is contaminated: {self}; seen was, for example, {example}; test on "
                 "other texts, or give --allow_overlap true to score those that were seen and the others apart"
             )
 
@@ -74,11 +93,15 @@ def check_overlap(texts: Sequence[str], model: str | os.PathLike[str]) -> Overla
     """
     Args:
         texts: of a test set, one for each item: question and answer, or the whole document.
-        model: a model directory, that of an adapter, or a Hub name.
+        model: a model directory, that of an adapter, or a Hub name. An adapter without a record has its base's.
     """
     known = TrainingTexts.read(model)
+    if known is None and is_adapter(model) and (below := TrainingTexts.read(read_base_reference(model).base)):
+        known = replace(below, is_complete=False)
     if known is None:
-        return Overlap(False, False, np.zeros(len(texts), dtype=bool), ())
-    seen = known.seen(texts) >= ENOUGH
+        nothing = np.zeros(len(texts), dtype=bool)
+        return Overlap(False, False, nothing, nothing, ())
+    shares, findable = known.look_up(texts)
+    seen = shares >= ENOUGH
     examples = [" ".join(text.split())[:80] for text, is_seen in zip(texts, seen, strict=True) if is_seen]
-    return Overlap(True, known.is_complete, seen, tuple(examples[:3]))
+    return Overlap(True, known.is_complete, seen, findable, tuple(examples[:3]))

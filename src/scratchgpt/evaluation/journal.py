@@ -15,7 +15,7 @@ class Journal:
     """Answers by key, kept in a file of JSON lines.
 
     Args:
-        file: made with the first answer; a line that a kill or a full disk cut off is dropped.
+        file: made with the first answer; a line that a kill or a full disk cut off is dropped, with all after it.
         owner: what all answers depend on: the model, its settings. Answers of another owner stay in the file unused.
     """
 
@@ -28,7 +28,7 @@ class Journal:
                 entry = json.loads(line)
             except ValueError:
                 break
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") or not isinstance(entry, dict) or "key" not in entry:
                 break
             whole += len(line)
             self.answers[entry.pop("key")] = entry

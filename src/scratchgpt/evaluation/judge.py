@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ..data.chat import render_chats
 from .answers import with_chat_template
 from .journal import Journal
+from .log_likelihoods import context_length
 from .responses import generate_responses
 
 NO_REFERENCE = "(none is given)"
@@ -106,7 +107,7 @@ class LocalJudge:
         """Raises ValueError as `generate_responses`."""
         chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
         lengths = [len(chat.input_ids) for chat in render_chats(chats, self.tokenizer, add_generation_prompt=True)]
-        room = self.model.config.max_position_embeddings - self.max_new_tokens
+        room = context_length(self.model.config) - self.max_new_tokens
         yield {i: None for i, length in enumerate(lengths) if length > room}
         order = sorted((i for i, length in enumerate(lengths) if length <= room), key=lengths.__getitem__)
         for start in range(0, len(order), self.batch_size):

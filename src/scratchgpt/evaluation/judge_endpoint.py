@@ -47,13 +47,18 @@ class EndpointJudge:
         wait: float = 1.0,
         timeout: float = 120.0,
     ) -> None:
-        parts = urlsplit(url)
+        no_address = f"--judge {url} is no address: give one like http://localhost:8000/v1"
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:  # a port that is no number, brackets without an end
+            raise ValueError(no_address) from error
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"--judge {url} is no address: give one like http://localhost:8000/v1")
+            raise ValueError(no_address)
         self.model, self.max_new_tokens = model, max_new_tokens
         self.parallel, self.attempts, self.wait = parallel, attempts, wait
         # Without a name and a password, which are nobody's business.
-        self.address = f"{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+        self.address = f"{parts.hostname}{f':{port}' if port else ''}{parts.path}"
         key = os.environ.get(KEY_VARIABLE)
         self.secrets = [secret for secret in (key, parts.password, parts.username) if secret]
         self.client = InferenceClient(base_url=url, api_key=key or "none", timeout=timeout)

@@ -18,7 +18,7 @@ import numpy as np
 from ..data.files import read_rows
 from ..hub.staging import replaced_file
 from .agreement import Verdicts
-from .answers import ANSWER, REFERENCES, RESAMPLES, SEED
+from .answers import ANSWER, REFERENCES, RESAMPLES, SEED, text_of
 from .journal import Journal
 from .judge import NO_REFERENCE, PAIRWISE_PROMPT, SCORE_PROMPT, Judge, ask, parse_score, parse_verdict
 from .results import Measurement, SuiteResult
@@ -72,7 +72,9 @@ def read_items(
         ValueError: for a missing column, something else than text, and files with other questions; names the row.
     """
     rows = _rows(file)
-    reference = next((name for name in REFERENCES if name in rows[0] and name != column.lower()), None)
+    reference = next(
+        (name for name in REFERENCES if name != column.lower() and any(name in row for row in rows)), None
+    )
     items = []
     for number, row in enumerate(rows, 1):
         question = _question(row)
@@ -80,7 +82,8 @@ def read_items(
             raise ValueError(
                 f"{file}, row {number}: no question in a column {', '.join(QUESTION)}; it has {list(row)}"
             )
-        items.append(Item(question, str((reference and row.get(reference)) or ""), _text(file, number, row, column)))
+        known = "" if reference is None or row.get(reference) is None else text_of(file, number, row, reference)
+        items.append(Item(question, known, _text(file, number, row, column)))
     if other is None:
         return items
     others = _rows(other)
@@ -124,12 +127,11 @@ def _question(row: Mapping[str, Any]) -> str:
 
 
 def _text(file: str | Path, number: int, row: Mapping[str, Any], column: str) -> str:
-    value = row.get(column.lower())
-    if not isinstance(value, str):
+    if row.get(column.lower()) is None:
         raise ValueError(
             f"{file}, row {number}: no text in the column {column!r}; name another with --answer_column: {list(row)}"
         )
-    return value
+    return text_of(file, number, row, column.lower())
 
 
 @dataclass
@@ -188,6 +190,8 @@ class Judging:
             found["readable"] = self._rate("readable", asked - unreadable, asked, counts)
         if unreadable > MOST_UNREADABLE * asked:
             words = f"unfit as a judge: {unreadable} of {asked} times there was no reply that is what was asked for"
+            if counts["too_long"]:
+                words += f", {counts['too_long']} times since the prompt is longer than the judge's context"
             return SuiteResult({"readable": replace(found["readable"], details=counts | {"verdict": words})})
         if self.pairwise:
             name, title = "win_rate", "win rate in both orders, ties are half"

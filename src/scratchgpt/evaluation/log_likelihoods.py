@@ -85,6 +85,9 @@ class LogLikelihoods:
         model: a causal language model, in evaluation mode.
         trees: whether to compute shared beginnings once; default: if the model turns out to give the same logits.
         max_tokens: of a batch.
+
+    Raises:
+        ValueError: for a model whose logits depend on what comes after, such as BERT: it would guess what it sees.
     """
 
     def __init__(self, model: Any, trees: bool | None = None, max_tokens: int = MAX_TOKENS) -> None:
@@ -93,10 +96,15 @@ class LogLikelihoods:
         self.vocab_size = model.config.get_text_config().vocab_size
         self.max_tokens = max_tokens
         self.keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._check_causal()
         self.trees = trees if trees is not None else self._takes_trees()
 
     def score(self, sequences: Sequences) -> list[Scored]:
-        """What the model makes of each sequence, in their order. Those that share a beginning should be neighbours."""
+        """What the model makes of each sequence, in their order. Those that share a beginning should be neighbours.
+
+        Raises:
+            ValueError: where a log-likelihood is infinite or not a number.
+        """
         scored: list[Scored] = [Scored(0.0, True)] * len(sequences)
         rows = self._rows(sequences, self.trees)
         rows.sort(key=lambda row: row.shape, reverse=True)  # what takes the most memory first
@@ -164,6 +172,11 @@ class LogLikelihoods:
         values = -torch.cat([F.cross_entropy(part, of, reduction="none") for part, of in parts]).double()
         owner = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).to(self.device)
         sums = torch.zeros(len(sizes), dtype=torch.float64, device=self.device).index_add_(0, owner, values)
+        if not sums.isfinite().all():
+            raise ValueError(
+                f"what the model says is infinite or not a number in {str(self.model.dtype).removeprefix('torch.')}: "
+                "give --dtype float32; if it is that, the model is broken"
+            )
         misses = torch.zeros(len(sizes), device=self.device).index_add_(0, owner, (of_target < best).float())
         for number, value, missed in zip(numbers, sums.tolist(), misses.tolist(), strict=True):
             scored[number] = Scored(value, missed == 0)
@@ -186,6 +199,23 @@ class LogLikelihoods:
             return self.model(**arguments, use_cache=False, logits_to_keep=width - first).logits
         return self.model(**arguments, use_cache=False).logits[:, first:]
 
+    def _check_causal(self) -> None:
+        """Tries two sequences that differ in their last token: the logits before it must be the same."""
+        both = [([token % self.vocab_size for token in (1, 7, last, 0)], 3) for last in (5, 2)]
+        with torch.inference_mode():
+            one, other = (self._logits(self._rows([each], trees=False), [each], 0)[0, :2] for each in both)
+        if not self._same(one, other):
+            raise ValueError(
+                f"{type(self.model).__name__} sees what comes after a token, so it cannot be asked how likely that "
+                "token is: give --model a causal language model"
+            )
+
+    def _same(self, one: torch.Tensor, other: torch.Tensor) -> bool:
+        """Whether logits are the same but for rounding, or both are not numbers, which is found out later."""
+        largest = max(float(one.abs().max()), float(other.abs().max()))
+        difference = float((one - other).abs().max())
+        return not difference > LARGEST_DIFFERENCE.get(self.model.dtype, 1e-4) * largest
+
     def _takes_trees(self) -> bool:
         """Tries a trunk with two branches: both must have the logits that they have as rows of their own."""
         config = self.model.config.get_text_config().to_dict()
@@ -193,7 +223,9 @@ class LogLikelihoods:
             return False
         tokens = [token % self.vocab_size for token in (1, 7, 3, 11, 5, 2, 9)]
         together = [(tokens, 3), ([*tokens[:4], *tokens[:3:-1]], 3)]
-        (row,) = self._rows(together, trees=True)
+        (row, *more) = self._rows(together, trees=True)
+        if more or row.trunk != 4:  # of a handful of tokens, some of these are the same
+            return False
         try:
             with torch.inference_mode():
                 alone = [self._logits([each], together, 0)[0] for each in self._rows(together, trees=False)]
@@ -201,8 +233,7 @@ class LogLikelihoods:
         except (RuntimeError, ValueError, TypeError, IndexError):
             return False
         parts = (tree[:6], torch.cat([tree[:4], tree[6:8]]))
-        tolerance = LARGEST_DIFFERENCE.get(self.model.dtype, 1e-4) * max(float(each.abs().max()) for each in alone)
-        return all(bool((a - b).abs().max() <= tolerance) for a, b in zip(alone, parts, strict=True))
+        return all(self._same(a, b) for a, b in zip(alone, parts, strict=True))
 
 
 def context_length(config: Any) -> int:
@@ -225,6 +256,11 @@ def prefix_token(tokenizer: Any) -> int:
         "the tokenizer has no end-of-text token, nor one that begins texts: set its eos_token; the probability of a "
         "text's first token cannot be told without"
     )
+
+
+def num_ids(tokenizer: Any) -> int:
+    """One more than the highest id of a tokenizer; more than its length where ids are left out."""
+    return max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))
 
 
 class Remembered:

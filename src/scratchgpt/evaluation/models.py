@@ -9,6 +9,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from ..adapters import is_adapter
 from ..hub.fingerprints import read_base_reference, verify_base
 from ..hub.names import local_copy
+from .log_likelihoods import num_ids
 
 
 def describe_model(
@@ -40,7 +41,7 @@ def describe_model(
         tokenizer = AutoTokenizer.from_pretrained(model)
     except OSError as error:
         raise ValueError(f"{where} cannot be loaded, neither here nor from the Hub: {error}") from error
-    other = [name for name in config.architectures or [] if "Classification" in name]
+    other = [name for name in config.architectures or [] if "Classification" in name or "MaskedLM" in name]
     if (
         not other
         and config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -55,9 +56,9 @@ def describe_model(
     if not tokenizer.encode("a text", add_special_tokens=False):
         raise ValueError(f"{model} has no tokenizer: save it there (tokenizer.save_pretrained)")
     size = config.get_text_config().vocab_size
-    if len(tokenizer) > size:
+    if num_ids(tokenizer) > size:
         raise ValueError(
-            f"the tokenizer of {model} has {len(tokenizer)} ids, and the model's vocab_size is {size}: they do not "
-            "belong together; put the model's own tokenizer there"
+            f"the tokenizer of {model} has {num_ids(tokenizer)} ids, and the model's vocab_size is {size}: they do "
+            "not belong together; put the model's own tokenizer there"
         )
     return config, tokenizer

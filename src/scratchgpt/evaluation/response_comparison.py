@@ -9,7 +9,14 @@ from transformers import PreTrainedTokenizerBase
 
 from ..data.chat import Message, render_chat
 from .contamination import check_overlap
-from .responses import Question, generate_responses, last_questions, score_responses, write_responses
+from .responses import (
+    Question,
+    generate_responses,
+    last_questions,
+    score_responses,
+    texts_of_questions,
+    write_responses,
+)
 
 
 def choose_questions(
@@ -39,8 +46,7 @@ def compare_responses(
     if not questions:
         print(f"no responses: no question of the validation split is at most {longest} tokens long")
         return
-    asked = [f"{question.messages[-1]['content']}\n\n{question.reference}" for question in questions]
-    overlap = check_overlap(asked, output_dir / "final")
+    overlap = check_overlap(list(texts_of_questions(questions, tokenizer)), output_dir / "final")
     if overlap.seen.any():
         print(f"questions: {overlap}: the results are too good by that")
     answers, scores = {}, {}

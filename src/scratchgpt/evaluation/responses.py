@@ -18,9 +18,10 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from ..data.chat import Message, render_chats, stop_token_id
+from ..data.chat import Message, render_chats, stop_token_id, text_of_ids
 from ..inference.answer_settings import answer_settings
 from .journal import Journal
+from .log_likelihoods import context_length
 from .rouge import NAMES, rouge_f1
 from .statistics import wilson_interval
 
@@ -70,6 +71,16 @@ def last_questions(conversations: Sequence[Sequence[Message]]) -> list[Question]
     ]
 
 
+def texts_of_questions(questions: Sequence[Question], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+    """Each question with its reference, as a chat model with this tokenizer would have seen them in training; without
+    a chat template, one after the other."""
+    if tokenizer.chat_template is None:
+        yield from (f"{each.messages[-1]['content']}\n\n{each.reference}" for each in questions)
+        return
+    chats = [[*each.messages, {"role": "assistant", "content": each.reference}] for each in questions]
+    yield from (text_of_ids(chat.input_ids, tokenizer) for chat in render_chats(chats, tokenizer))
+
+
 def generate_responses(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
@@ -94,7 +105,7 @@ def generate_responses(
     Raises:
         ValueError: for a prompt that fills the whole context, and as `render_chats` and `stop_token_id`.
     """
-    context = model.config.max_position_embeddings
+    context = context_length(model.config)
     stop = stop_token_id(tokenizer)
     prompts = [chat.input_ids for chat in render_chats(conversations, tokenizer, add_generation_prompt=True)]
     for number, prompt in enumerate(prompts):
@@ -153,7 +164,7 @@ def generated_ids(
         for row, i in enumerate(numbers):
             ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
             mask[row, width - len(prompts[i]) :] = 1
-        new = min(max_new_tokens, model.config.max_position_embeddings - width)
+        new = min(max_new_tokens, context_length(model.config) - width)
         generation = GenerationConfig(max_new_tokens=new, **settings)
         output = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=generation)
         yield dict(zip(numbers, output[:, width:].tolist(), strict=True))

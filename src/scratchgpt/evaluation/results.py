@@ -73,8 +73,8 @@ class Suite(Named, Protocol):
         """Raises ValueError, with a remedy, where the suite cannot be run. Called before any work."""
         ...
 
-    def texts(self) -> Iterable[str]:
-        """The texts of the items that are scored, as a model could have seen them in training."""
+    def texts(self, tokenizer: Any) -> Iterable[str]:
+        """The texts of the items that are scored, as a model with this tokenizer could have seen them in training."""
         ...
 
     def run(self, model: Any, tokenizer: Any) -> SuiteResult: ...
@@ -122,31 +122,93 @@ def score_against_chance(
     return Measurement(value, len(values), interval, signature, details)
 
 
+def read_numbers(file: Path) -> dict[str, Any]:
+    """An object of a JSON file that was written here.
+
+    Raises:
+        ValueError: for a file that is something else, such as a damaged one, or holds NaN or infinity.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
+        if not isinstance(found, dict):
+            raise ValueError("it is no object")
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}): delete it, and measure again") from error
+    return found
+
+
+def _no_number(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def read_results(directory: Path) -> dict[str, Any] | None:
+    """The results of an evaluation in a directory; None where there are none.
+
+    Raises:
+        ValueError: as `read_numbers`; for a results.json of something else, such as a training run's.
+    """
+    file = directory / FILE
+    if not file.is_file():
+        return None
+    found = read_numbers(file)
+    if not isinstance(found.get("model"), dict) or not isinstance(found.get("identities"), dict):
+        raise ValueError(f"{file} holds no results of an evaluation: give another directory")
+    for suite in found["identities"]:
+        metrics = found.get(suite)
+        if not isinstance(metrics, dict) or not all(
+            isinstance(each, dict) and {"value", "count", "interval"} <= set(each) for each in metrics.values()
+        ):
+            raise ValueError(f"{file} is damaged (values of {suite} are missing): delete it, and measure again")
+    return found
+
+
+def check_directory(directory: Path, model: str | None) -> None:
+    """Makes sure that results can go into a directory without destroying others.
+
+    Args:
+        model: name of the model, None for finished answers. Results of the same one may be replaced: it may have been
+            trained further.
+
+    Raises:
+        ValueError: for a directory of something else, or of another model; and as `read_results`.
+    """
+    known = read_results(directory)
+    if known is None and directory.is_dir() and any(directory.iterdir()) and not (directory / "journal").exists():
+        raise ValueError(f"{directory} is not empty and holds no {FILE}: give another --output_dir")
+    if known is not None and known["model"].get("name") != model:
+        whose = known["model"].get("name") or "finished answers"
+        raise ValueError(f"{directory / FILE} holds the results of {whose}: give another --output_dir")
+
+
 class Results:
     """The results of one model in one directory.
 
     Args:
         model: what identifies the model: weights, tokenizer, dtype, … Results of another model are not used.
+
+    Raises:
+        ValueError: as `read_results`.
     """
 
     def __init__(self, directory: Path, model: Mapping[str, Any]) -> None:
         self.directory = directory
         self.values: dict[str, Any] = {"model": dict(model), "identities": {}}
-        if (directory / FILE).is_file():
-            stored = json.loads((directory / FILE).read_text(encoding="utf-8"))
-            if stored.get("model") == self.values["model"]:
-                self.values = stored
+        stored = read_results(directory)
+        if stored is not None and stored["model"] == self.values["model"]:
+            self.values = stored
 
     def has(self, suite: Named) -> bool:
-        """Whether the suite was run on this model as it would be today."""
-        return suite.name in self.values and self.values["identities"].get(suite.name) == _hash(suite.identity())
+        """Whether the suite was run on this model as it would be today, and the items are there too."""
+        is_known = self.values["identities"].get(suite.name) == _hash(suite.identity())
+        return is_known and (self.directory / "items" / f"{suite.name}.json").is_file()
 
     def record(self, suite: Named, result: SuiteResult, overlap: Overlap | None = None) -> None:
         """Writes what was found, and the items first: results.json never names items that are not there.
 
         Args:
             overlap: of the suite's texts with the model's training text. Where there is some, the means of the items
-                that were seen and of the others are recorded apart.
+                that were seen, of those that were not, and of those that were looked for as whole documents only are
+                recorded apart.
         """
         (self.directory / "items").mkdir(parents=True, exist_ok=True)
         _write(self.directory / "items" / f"{suite.name}.json", {name: list(of) for name, of in result.items.items()})
@@ -154,8 +216,9 @@ class Results:
         self.values["identities"][suite.name] = _hash(suite.identity())
         if overlap is not None:
             weights = result.items.get(WEIGHTS)
+            parts = {"clean": overlap.clean, "seen": overlap.seen, "only_whole": overlap.only_whole}
             halves = {
-                name: {"clean": _mean(of, ~overlap.seen, weights), "seen": _mean(of, overlap.seen, weights)}
+                name: {part: _mean(of, which, weights) for part, which in parts.items()}
                 for name, of in result.items.items()
                 if overlap.seen.any() and len(of) == len(overlap.seen) and name != WEIGHTS
             }
@@ -170,7 +233,7 @@ class Results:
                 continue
             low, high = found["interval"] or (None, None)
             interval = "" if low is None else f"  (95 %: {low:.4f} to {high:.4f})"
-            verdict = f"  {found['verdict']}" if "verdict" in found else ""
+            verdict = "".join(f"  {found[key]}" for key in ("verdict", "note") if key in found)
             title = name if suite == "answers" else f"{suite} {name}"
             lines.append(f"{title:<28} {found['value']:>9.4f}  n = {found['count']:,}{interval}{verdict}")
         return "\n".join(lines)
@@ -188,4 +251,4 @@ def _hash(identity: Mapping[str, Any]) -> str:
 
 def _write(file: Path, values: Any) -> None:
     with replaced_file(file) as new:
-        new.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        new.write_text(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

@@ -71,17 +71,23 @@ def fitting(suites: Sequence[Suite], config: Any, tokenizer: Any, model: str, ne
     """The suites that a model can be measured on. The others are named, and refused where they are `needed`.
 
     Raises:
-        ValueError: as `Suite.check`.
+        ValueError: as `Suite.check`, naming the model; where none is left.
     """
-    found = []
+    found, left_out = list[Suite](), list[str]()
     for suite in suites:
         try:
             suite.check(config, tokenizer)
             found.append(suite)
         except DoesNotFit as error:
             if suite.name in needed:
-                raise
-            print(f"{model}: left out: {error}", flush=True)
+                raise ValueError(f"{model}: {error}") from error
+            left_out.append(str(error))
+        except ValueError as error:
+            raise ValueError(f"{model}: {error}") from error
+    if left_out and not found:
+        raise ValueError(f"{model}: there is nothing that it can be measured on: {'; '.join(left_out)}")
+    for words in left_out:
+        print(f"{model}: left out: {words}", flush=True)
     return found
 
 

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from ..data.encoding import encode_typed
 from ..data.files import source_name
 from ..data.text import read_documents
 from ..hub.fingerprints import tokenizer_fingerprint
 from .baselines import compressed_bits_per_byte, unigram_bits
-from .log_likelihoods import Scorer, context_length, prefix_token
+from .log_likelihoods import Scorer, context_length, num_ids, prefix_token
 from .ngram import NgramModel
 from .results import WEIGHTS, DoesNotFit, Measurement, SuiteResult
 from .statistics import ratio_interval
@@ -69,7 +70,7 @@ class Text:
         if self._ngram is None or self._ngram[0] != name:
             start, end = prefix_token(tokenizer), tokenizer.eos_token_id
             end = start if end is None else end
-            self._ngram = name, NgramModel(tokenize(tokenizer, self.documents()), len(tokenizer), start, end)
+            self._ngram = name, NgramModel(tokenize(tokenizer, self.documents()), num_ids(tokenizer), start, end)
         return self._ngram[1]
 
 
@@ -96,7 +97,7 @@ class TextSuite:
         train = self.train.fingerprint() if self.train else None
         return {"text": self.text.fingerprint(), "train": train, "stride": self.stride, "version": VERSION}
 
-    def texts(self) -> Iterable[str]:
+    def texts(self, tokenizer: Any) -> Iterable[str]:
         return self.documents
 
     def check(self, config: Any, tokenizer: Any) -> None:
@@ -140,6 +141,8 @@ class TextSuite:
         unknown = tokenizer.unk_token_id
         if unknown is not None and unknown not in (start, tokenizer.eos_token_id):
             details["unknown_tokens"] = sum(each.count(unknown) for each in tokens)
+        altered = sum(not is_spelled(tokenizer, *each) for each in zip(tokens, self.documents, strict=True))
+        note = f"too low: the tokenizer alters {altered:,} of {len(pieces):,} documents" if altered else ""
         found: dict[str, Measurement] = {}
         for name, size in sizes.items():
             scale = 1.0 if name == "loss" else 1 / math.log(2)
@@ -149,7 +152,8 @@ class TextSuite:
             else:
                 interval = ratio_interval(of_document * scale, size)
             signature = f"{name}|{how}|interval:over {'windows' if few else 'documents'}|version:{VERSION}"
-            found[name] = Measurement(value, int(size.sum()), interval, signature, details)
+            notes = {"note": note} if note and name == "bits_per_byte" else {}
+            found[name] = Measurement(value, int(size.sum()), interval, signature, details | notes)
         low, high = found["loss"].interval or (math.nan, math.nan)
         found["perplexity"] = Measurement(
             _exp(loss), details["tokens"], None if math.isnan(low) else (_exp(low), _exp(high)),
@@ -172,7 +176,7 @@ class TextSuite:
             return found
         trained = f"trained on:{source_name(self.train.source)}|version:{VERSION}"
         counted = np.concatenate([np.array(each, int) for each in tokenize(tokenizer, self.train.documents())])
-        of_id = unigram_bits(counted, len(tokenizer))
+        of_id = unigram_bits(counted, num_ids(tokenizer))
         unigram = sum(float(of_id[np.array(each, int)].sum()) for each in tokens)
         found["bits_per_byte_unigram"] = Measurement(
             unigram / num_bytes, num_bytes, None, f"bits_per_byte|unigram, Laplace|{trained}"
@@ -187,13 +191,13 @@ class TextSuite:
 
 
 def tokenize(tokenizer: Any, texts: Iterable[str]) -> list[list[int]]:
-    """The tokens of each text, without special ones."""
+    """The tokens of each text, without special ones: whatever a text spells is text, as in training."""
     found: list[list[int]] = []
     batch: list[str] = []
 
     def encode() -> None:
         if batch:
-            found.extend(tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"])
+            found.extend(encode_typed(batch, tokenizer))
             batch.clear()
 
     for text in texts:
@@ -202,6 +206,13 @@ def tokenize(tokenizer: Any, texts: Iterable[str]) -> list[list[int]]:
             encode()
     encode()
     return found
+
+
+def is_spelled(tokenizer: Any, tokens: Sequence[int], text: str) -> bool:
+    """Whether tokens spell a text, but for spaces. What a tokenizer drops, replaces or turns into small letters costs
+    no bits."""
+    spelled = tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
+    return "".join(spelled.split()) == "".join(text.split())
 
 
 def windows(tokens: Sequence[int], start: int, context: int, stride: int) -> Iterator[tuple[Sequence[int], int]]:

@@ -40,6 +40,9 @@ RUN = 8
 KEPT = 1 << 20
 """Runs that any sketch may keep: 4 MB."""
 
+ENOUGH_RUNS = 3
+"""Of a text, for a share of them to mean anything; of all runs, the few of a short text are enough."""
+
 WORDS_PER_RUN = 64
 """Beyond that one run is kept for so many words."""
 
@@ -137,17 +140,31 @@ class Sketch:
     def seen(self, texts: Sequence[str]) -> np.ndarray:
         """float [texts]: how much of each text is here, 0 to 1. 1 for a whole document.
 
-        The share of its runs that are found, common ones left out of both counts; 0 where fewer than three are left.
+        The share of its runs that are found, common ones left out of both counts; 0 for a text that `can_find` says
+        is too short.
         """
+        return self.look_up(texts)[0]
+
+    def can_find(self, texts: Sequence[str]) -> np.ndarray:
+        """bool [texts]: whether a text would be found inside of a longer document, and not only as a whole one.
+
+        For that it needs `ENOUGH_RUNS` that are kept and not common; where all runs are kept, one of eight words.
+        """
+        return self.look_up(texts)[1]
+
+    def look_up(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """What `seen` and `can_find` return."""
         hashed = hash_texts(texts)
         kept = self.is_kept(hashed.runs)
         short, owners = (hashed.runs[kept] >> np.uint64(32)).astype(np.uint32), hashed.owners[kept]
         rare = ~_among(short, self.common)
         total = np.bincount(owners[rare], minlength=len(texts))
         found = np.bincount(owners[rare & _among(short, self.runs)], minlength=len(texts))
-        shares = np.where(total >= 3, found / np.maximum(total, 1), 0.0)
+        have = np.bincount(hashed.owners, minlength=len(texts))
+        enough = total >= (np.clip(have, 1, ENOUGH_RUNS) if self.every == 1 else ENOUGH_RUNS)
+        shares = np.where(enough, found / np.maximum(total, 1), 0.0)
         whole = (hashed.num_words >= 3) & _among(hashed.documents, self.documents)
-        return np.where(whole, 1.0, shares)
+        return np.where(whole, 1.0, shares), enough
 
     def is_kept(self, runs: np.ndarray) -> np.ndarray:
         return (runs & np.uint64(self.every - 1)) == 0
@@ -229,8 +246,15 @@ class TrainingTexts:
 
     def seen(self, texts: Sequence[str]) -> np.ndarray:
         """As `Sketch.seen`, the most of any sketch."""
-        shares = [sketch.seen(texts) for sketch in self.sketches]
-        return np.max(shares, axis=0) if shares else np.zeros(len(texts))
+        return self.look_up(texts)[0]
+
+    def look_up(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """As `Sketch.look_up`: the most of any sketch, and whether every sketch could have found it."""
+        found = [sketch.look_up(texts) for sketch in self.sketches]
+        if not found:
+            return np.zeros(len(texts)), np.ones(len(texts), dtype=bool)
+        shares, enough = zip(*found, strict=True)
+        return np.max(shares, axis=0), np.all(enough, axis=0)
 
     def write(self, directory: Path) -> None:
         """`training_texts.safetensors`."""

@@ -1,5 +1,6 @@
 """BERTScore (Zhang et al. 2020) as bert-score computes it, with any encoder of the disk or the Hub."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,9 @@ class BertScore(MeanMetric):
             raise ValueError(f"--bertscore_layer {self.layer}: {model} has the layers 1 to {layers}")
         if baseline is not None and not Path(baseline).is_file():
             raise ValueError(f"--bertscore_baseline {baseline} is no file: give a .tsv with LAYER, P, R, F")
-        if baseline is not None and len(Path(baseline).read_text(encoding="utf-8").splitlines()) < self.layer + 2:
-            raise ValueError(f"--bertscore_baseline {baseline} has no line for layer {self.layer}")
+        lines = [] if baseline is None else Path(baseline).read_text(encoding="utf-8").splitlines()[self.layer + 1 :]
+        if baseline is not None and not (lines and re.fullmatch(r"\d+(,-?\d*\.?\d+(e-?\d+)?){3}", lines[0].strip())):
+            raise ValueError(f"--bertscore_baseline {baseline} has no line with LAYER,P,R,F for layer {self.layer}")
 
     def statistics(self, predictions: Sequence[str], references: Sequence[str]) -> np.ndarray:
         from bert_score import BERTScorer
