@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     with staged_directory(arguments.output_dir, arguments.overwrite, marker="config.json") as folder:
         exported.save_pretrained(folder)
         complete_config(folder / "config.json")
-        write_arguments(arguments, folder)
+        write_arguments(arguments, folder, published=True)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder, plain=True)
         del exported

@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
         tokenizer = load_tokenizer(arguments.tokenizer or arguments.model_name_or_path, folder, length)
     with staged_directory(arguments.output_dir, arguments.overwrite, marker="config.json") as folder:
         compared = write_import(checkpoint, tokenizer, folder)
-        write_arguments(arguments, folder)
+        write_arguments(arguments, folder, published=True)
         keep_card(Path(arguments.output_dir), folder)
         write_card(folder)
     print(f"{arguments.model_name_or_path} → {arguments.output_dir}: {compared}")

@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
         model.generation_config.eos_token_id = end_token_ids(tokenizer)
     texts = TrainingTexts.read(local_copy(arguments.adapter))
     save_model(model, tokenizer, arguments.output_dir, arguments.overwrite, training_texts=texts)
-    write_arguments(arguments, arguments.output_dir)
+    write_arguments(arguments, arguments.output_dir, published=True)
     write_card(Path(arguments.output_dir))
     print(f"{arguments.adapter} merged into {arguments.output_dir}, a {type(model).__name__}")
 

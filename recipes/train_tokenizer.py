@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     runtime = to_transformers(tokenizer, arguments.model_max_length)
     with staged_directory(arguments.output_dir, arguments.overwrite, marker="tokenizer.json") as folder:
         runtime.save_pretrained(folder, plain=arguments.plain)
-        write_arguments(arguments, folder)
+        write_arguments(arguments, folder, published=True)
         (folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         keep_card(Path(arguments.output_dir), folder)
         write_card(folder)

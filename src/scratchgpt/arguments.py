@@ -241,13 +241,21 @@ def shortened_path(value: Any) -> Any:
     return value
 
 
-def write_arguments(arguments: Any, directory: str | os.PathLike[str]) -> None:
+def write_arguments(arguments: Any, directory: str | os.PathLike[str], published: bool = False) -> None:
     """Writes `arguments.yaml`, from which the recipe does the same again.
 
     It may be shared with the results: see `shortened_path` for its paths.
+
+    Args:
+        published: whether the directory goes to the Hub as it is, where no absolute path may: all are made relative.
     """
     kept = {name: value for name, value in asdict(arguments).items() if name not in NOT_PART_OF_A_RUN}
     values = {name: shortened_path(value) for name, value in kept.items()}
+    if published:
+        values = {
+            name: Path(os.path.relpath(value)).as_posix() if isinstance(value, str) and os.path.isabs(value) else value
+            for name, value in values.items()
+        }
     text = f"# Given to the recipe again, this reproduces the run.\n{_dump(values)}"
     (Path(directory) / ARGUMENTS_FILE).write_text(text, encoding="utf-8")
 

@@ -26,7 +26,7 @@ from scratchgpt.hub.model_directory import load_model, save_model
 from scratchgpt.hub.push import NO_XET, PushError, as_on_the_hub, push
 from scratchgpt.hub.push_checks import check_before_push, check_files, files_to_push
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
-from tests.hub_server import TOKEN, Fault, Hub, loopback_hub
+from tests.hub_server import TOKEN, Fault, Handler, Hub, loopback_hub
 from tests.runs import SENTENCES, losses, make_workplace, run_here
 
 CARD = "---\nlicense: mit\nlibrary_name: transformers\npipeline_tag: text-generation\n---\n\n# A model\n"
@@ -357,6 +357,36 @@ def test_an_adapter_needs_its_base_on_the_hub(adapter: Path) -> None:
         as_on_the_hub(adapter, "somebody/adapter"),
     ):
         pass
+
+
+def test_an_adapter_of_a_pinned_base_keeps_the_pin(adapter: Path, tmp_path: Path) -> None:
+    """As training on a base from the Hub writes it: the name with the commit for us, the two apart for peft."""
+    pinned = shutil.copytree(adapter, tmp_path / "pinned")
+    base = json.loads((pinned / "base.json").read_text())
+    (pinned / "base.json").write_text(json.dumps({**base, "base": f"somebody/model@{'0' * 40}"}))
+    with as_on_the_hub(pinned, "somebody/adapter") as folder:
+        config = json.loads((folder / "adapter_config.json").read_text())
+        assert (config["base_model_name_or_path"], config["revision"]) == ("somebody/model", "0" * 40)
+        assert json.loads((folder / "base.json").read_text())["base"] == f"somebody/model@{'0' * 40}"
+
+
+def test_what_is_not_the_hub_is_told(model: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Handler, "create", lambda handler: handler.respond(200, b"<html>Log in to the network</html>"))
+    with pytest.raises(PushError, match="what answered is not the Hub: look at HF_ENDPOINT"):
+        push(model, "somebody/model")
+
+
+def test_a_refusal_names_what_was_given(adapter: Path, tmp_path: Path) -> None:
+    """Not the temporary copy that would go."""
+    given = shutil.copytree(adapter, tmp_path / "given")
+    (given / "notes.txt").write_text("/home/alice/texts")
+    with (
+        as_on_the_hub(given, "somebody/adapter", "somebody/model") as folder,
+        pytest.raises(ValueError, match="an absolute path") as refused,
+    ):
+        check_before_push(given, folder)
+    assert f"notes.txt in {given} holds" in str(refused.value)
+    assert str(folder) not in str(refused.value)
 
 
 def test_dry_run_sends_nothing(model: Path, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,6 +144,14 @@ def test_a_run_keeps_its_arguments_but_not_how_it_was_started(tmp_path: Path) ->
     assert parse_arguments(Recipe, [str(tmp_path / "arguments.yaml")]) == Recipe(name="a", rate=1e-7)
 
 
+def test_what_is_published_names_no_absolute_path(tmp_path: Path) -> None:
+    """A disk beside the home directory counts too, and what is written leads there still."""
+    write_arguments(Recipe(name=str(tmp_path / "there")), tmp_path, published=True)
+    name = yaml.safe_load((tmp_path / "arguments.yaml").read_text())["name"]
+    assert not Path(name).is_absolute()
+    assert Path(name).resolve() == (tmp_path / "there").resolve()
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -99,6 +99,18 @@ def test_warnings_come_from_numbers(base: Path) -> None:
     assert "3 of 12 steps were skipped" in text
 
 
+def test_what_it_was_measured_on_is_said(base: Path) -> None:
+    """The split by its name, that it is the training text where it is, and the precision where it is float32."""
+    text = card_text(base)  # of a run whose eval_data is its data, eval_split train
+    assert "| on the split 'train' |" in text
+    assert "validation split" not in text
+    assert "**Measured on its training text**" in text
+    assert "| precision | float32 |" in text
+    file = base.parent / "arguments.yaml"
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "eval_split": "test"}))
+    assert "**Measured on its training text**" not in card_text(base)
+
+
 def test_results_of_an_evaluation_are_taken_up_only_for_these_weights(base: Path) -> None:
     found = {
         "value": 0.4375, "count": 1234, "interval": [0.41, 0.46], "signature": "hellaswag acc|0-shot", "chance": 0.25,

@@ -126,6 +126,17 @@ class Facts:
         return self.results.get("identity", {})
 
     @cached_property
+    def eval_split(self) -> str:
+        """The split that the results during training are of."""
+        return str(self.arguments.get("eval_split") or "validation")
+
+    @cached_property
+    def evaluated_on_its_training_rows(self) -> bool:
+        """Whether the arguments name the same data and split for both."""
+        data, other = self.arguments.get("data"), self.arguments.get("eval_data")
+        return data is not None and other in (None, data) and self.arguments.get("train_split") == self.eval_split
+
+    @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""
         file = self.run / "metrics.jsonl" if self.run else None

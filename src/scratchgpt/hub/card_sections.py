@@ -78,7 +78,7 @@ def results(facts: Facts) -> str:
             f"{facts.results['truncated'][split]:,}.",
         ]
     elif rows := list(_loss_rows(facts)):
-        parts.append(table(["on the validation split", "value", "measured on"], rows))
+        parts.append(table([f"on the split {facts.eval_split!r}", "value", "measured on"], rows))
     if scores := facts.responses:
         rows = [
             [
@@ -136,7 +136,7 @@ def samples(facts: Facts) -> str:
     """What it wrote by itself at the last evaluation, or answered; not chosen."""
     if facts.kind == "chat model" and facts.run and (file := facts.run / "responses.jsonl").is_file():
         lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()[:NUM_SAMPLES]]
-        parts = ["The first questions of the validation split, and what it says:"]
+        parts = [f"The first questions of the split {facts.eval_split!r}, and what it says:"]
         for line in lines:
             parts += [quote(f"**{line['messages'][-1]['content'].strip()}**"), fenced(_answer(line))]
         return "\n\n".join(parts)
@@ -255,7 +255,7 @@ def _training_rows(facts: Facts) -> dict[str, str]:
         "steps": f"{found['steps']:,}",
         "texts read" if facts.kind == "classifier" else "tokens learned from": f"{found['num_targets']:,}",
         "seed": str(identity["seed"]),
-        "precision": str(identity["mixed_precision"]).removeprefix("torch."),
+        "precision": str(identity["mixed_precision"]).removeprefix("torch.").replace("None", "float32"),
     }
     speeds = [line["tokens_per_second"] for line in facts.metrics if "tokens_per_second" in line]
     if speeds:

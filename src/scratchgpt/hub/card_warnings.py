@@ -40,6 +40,8 @@ def warnings(facts: Facts) -> Iterator[str]:
     if best is not None and loss is not None and loss > 1.01 * best:
         yield f"**Trained too long**: the validation loss ended at {loss:.3f}, above its best of {best:.3f}."
     yield from _few(facts)
+    if found and facts.evaluated_on_its_training_rows:
+        yield "**Measured on its training text**: the results say nothing about other text."
     if facts.kind == "classifier" and "evaluated_on" in found:
         yield from _beside_baselines(found)
     if skipped := found.get("skipped_steps"):

@@ -26,6 +26,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from .card_facts import Facts
 from .fingerprints import BASE_FILE, read_base_reference
 from .names import check_repo_id
 from .push_checks import files_to_push, kind_of
@@ -85,6 +86,8 @@ def as_on_the_hub(directory: Path, repo_id: str, base_repo_id: str | None = None
     kind = kind_of(directory)
     if base_repo_id is not None and kind != "adapter":
         raise ValueError(f"{directory} is no adapter: leave out base_repo_id")
+    if base_repo_id is not None:
+        check_repo_id(base_repo_id.partition("@")[0])
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "pushed"
         if kind == "adapter":
@@ -99,7 +102,7 @@ def as_on_the_hub(directory: Path, repo_id: str, base_repo_id: str | None = None
 
 
 def base_on_the_hub(adapter: Path) -> str:
-    """The base's name on the Hub, as the adapter has it.
+    """The base's name on the Hub, as the adapter has it: of one trained on a base from there, with the commit.
 
     Raises:
         ValueError: where the base is a directory here.
@@ -109,7 +112,7 @@ def base_on_the_hub(adapter: Path) -> str:
         name = read_base_reference(adapter).base
     with suppress(ValueError):
         if not Path(name).exists() and not Path(name).is_absolute():
-            check_repo_id(name)
+            check_repo_id(name.partition("@")[0])
             return name
     raise ValueError(
         f"the base of {adapter} is the directory {Path(name).name}, which nobody else has: push it first, and "
@@ -122,13 +125,16 @@ def _write_adapter(adapter: Path, folder: Path, base: str) -> None:
         copy = folder / file.relative_to(adapter)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
-    for name, field in (("adapter_config.json", "base_model_name_or_path"), (BASE_FILE, "base")):
+    repo_id, _, revision = base.partition("@")
+    named = {"base_model_name_or_path": repo_id, "revision": revision or None}  # peft has the two apart
+    for name, fields in (("adapter_config.json", named), (BASE_FILE, {"base": base})):
         if (folder / name).is_file():
-            content = json.loads((folder / name).read_text(encoding="utf-8")) | {field: base}
+            content = json.loads((folder / name).read_text(encoding="utf-8")) | fields
             (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if (folder / "README.md").is_file():
         card: Any = ModelCard.load(folder / "README.md")
-        card.data.base_model = base
+        card.data.base_model = repo_id
+        card.text = card.text.replace(f"`{Facts(adapter).base}`", f"`{base}`")  # a directory that nobody else has
         card.save(folder / "README.md")
     if (folder / MANIFEST).is_file():
         seal(folder)
@@ -230,6 +236,8 @@ def in_one_line(error: BaseException, repo_id: str) -> str:
             return "HF_HUB_OFFLINE is set: unset it"
         if isinstance(cause, HfHubHTTPError):
             return _of_status(cause, repo_id)
+        if isinstance(cause, json.JSONDecodeError):
+            return "what answered is not the Hub: look at HF_ENDPOINT, and whether the network asks for a login"
     words = " ".join(" ".join(f"{type(cause).__name__}: {cause}" for cause in causes).split())
     if "xet" in words.lower() or any(type(cause).__module__.startswith("hf_xet") for cause in causes):
         return f"the server has no xet, or it cannot be reached: try again with {NO_XET} in the environment ({error})"

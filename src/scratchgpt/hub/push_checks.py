@@ -18,6 +18,7 @@ from typing import Literal
 
 from .card_facts import BUILD
 from .cards import CARD, check_card
+from .names import local_copy
 
 Kind = Literal["model", "adapter", "tokenizer", "data set"]
 
@@ -171,7 +172,10 @@ def check_before_push(directory: Path, folder: Path | None = None) -> None:
     Raises:
         ValueError: one line that names the file and the remedy.
     """
-    check_files(folder or directory)
+    try:
+        check_files(folder or directory)
+    except ValueError as error:  # what goes may be a temporary copy, of which nobody has heard
+        raise ValueError(str(error).replace(str(folder or directory), str(directory))) from error
     check_answers(directory)
 
 
@@ -354,4 +358,5 @@ def _base_of(adapter: Path) -> str:
     if (adapter / BASE_FILE).is_file():
         reference = read_base_reference(adapter)
         base, fields = reference.base, {k: v for k, v in reference.config.items() if v is not None}
-    return json.dumps([os.path.abspath(base) if Path(base).is_dir() else base, fields, config["task_type"]])
+    place = os.path.abspath(local_copy(base))  # of a base on the Hub, a copy of the pinned commit
+    return json.dumps([place, fields, config["task_type"]])
