@@ -192,10 +192,7 @@ class Facts:
     @cached_property
     def num_texts(self) -> int:
         """Documents or conversations that the run trained on; 0 where that is not known."""
-        if self.sketch is None:
-            return 0
-        # Of a conversation the sketch has twice a text: what was asked, and what was answered.
-        return self.sketch.num_documents // (2 if self.kind == "chat model" else 1)
+        return self.sketch.num_documents if self.sketch is not None else 0
 
     @cached_property
     def data(self) -> Data | None:
