@@ -12,7 +12,6 @@ and answers to its name here. Nothing heavy is imported before it is needed.
 import argparse
 import ast
 import difflib
-import inspect
 import os
 import re
 import shutil
@@ -112,12 +111,6 @@ def run_script(script: Path, prog: str, argv: Sequence[str]) -> None:
 
 def run_recipe(name: str, argv: Sequence[str]) -> None:
     """The recipe; its first argument may be the name of a configuration that comes with it."""
-    script = scripts("recipes")[name]
-    run_script(script, f"scratchgpt {name}", with_configuration(name, argv))
-
-
-def with_configuration(name: str, argv: Sequence[str]) -> list[str]:
-    """`argv` with the file of a configuration in place of its name, if it begins with one of the recipe's."""
     script, argv = scripts("recipes")[name], list(argv)
     if argv and not argv[0].startswith("-") and not Path(argv[0]).exists() and Path(argv[0]).parent == Path():
         own = {file.stem: file for file in sorted((HOME / "recipes" / "configs" / script.stem).glob("*.yaml"))}
@@ -125,7 +118,7 @@ def with_configuration(name: str, argv: Sequence[str]) -> list[str]:
             names = f"; {name} comes with {', '.join(own)}" if own else ""
             raise ValueError(f"{argv[0]} is neither a YAML file here nor a configuration that comes along{names}")
         argv[0] = str(own[argv[0].removesuffix(".yaml")])
-    return argv
+    run_script(script, f"scratchgpt {name}", argv)
 
 
 def refuse(message: str) -> NoReturn:
@@ -267,20 +260,6 @@ def compare(argv: list[str]) -> None:
     print(compare_runs(arguments.run, arguments.output or Path("comparison.png")))
 
 
-def plan(argv: list[str]) -> None:
-    """Say what pretraining would take: scratchgpt plan gpt2_124m --tokens 2e9 --machine h100x8
-
-    Memory by part, tokens a second, hours; nothing is trained. The options are those of pretrain. On this machine real
-    steps are measured, which takes a minute or two; for others it is an estimate from their data sheets.
-    """
-    from scratchgpt.arguments import parse_arguments
-    from scratchgpt.training.forecast import ForecastArguments, forecast
-
-    argv = with_configuration("pretrain", argv)
-    sys.argv = ["scratchgpt plan", *argv]  # what usage shows
-    print(forecast(parse_arguments(ForecastArguments, argv, inspect.cleandoc(plan.__doc__ or ""))))
-
-
 def completion(argv: list[str]) -> None:
     """Print a script that completes commands in bash and zsh: scratchgpt completion > FILE"""
     Parser(completion).parse_args(argv)
@@ -289,9 +268,7 @@ def completion(argv: list[str]) -> None:
     print(script(), end="")
 
 
-TOOLS = {
-    tool.__name__: tool for tool in (data, configs, doctor, info, verify, card, compare, plan, launch, completion)
-}
+TOOLS = {tool.__name__: tool for tool in (data, configs, doctor, info, verify, card, compare, launch, completion)}
 
 
 def print_help() -> None:
