@@ -164,7 +164,7 @@ def memory_section(run: Run, measured: estimates.Measured | None, available: flo
             values = "".join(f"{column[part] / 1e9:{width}.3f}" for column in columns.values())
             lines.append(f"  {part:14}{values}  {about[part]}")
     peaks = "".join(f"{heap * column['peak'] / 1e9:{width}.3f}" for column in columns.values())
-    times = f"; × {heap:.2f}, the heap's holes in the short run" if run.on_cpu else ""
+    times = f"; × {heap:.2f}: holes in the heap, compiler (measured)" if run.on_cpu else ""
     lines.append(f"  {'peak':14}{peaks}  not all is held at once (below){times}")
     base = measured.process_bytes if measured and run.on_cpu else 0.0
     fitting = "".join(

@@ -12,8 +12,8 @@ a number in a product (2 in bf16, 4 in fp32):
                                     are accumulated), and gradients + two of the head's
 
 What a compiled backward pass keeps was read off AOTAutograd's graphs; without compilation it keeps more. Peaks that
-were measured on an H200 are met within 3 % (tests/unit/test_estimates.py). A CPU's heap holds holes besides: there the
-sum is multiplied by what the short run takes in relation to its own sum.
+were measured on an H200 are met within 3 % (tests/unit/test_estimates.py). A CPU's process has the compiler and the holes of
+its heap besides: there the peak is multiplied by what the short run took in relation to the arithmetic.
 """
 
 import math
@@ -218,7 +218,7 @@ class Measured:
     """Forward and backward, for `Run.tokens`."""
     update_seconds: float
     heap: float
-    """Peak memory in relation to the sum of the parts; 1 on a GPU."""
+    """Measured peak memory in relation to that of the arithmetic; 1 on a GPU."""
     process_bytes: float
     """Of Python and its libraries."""
     rows: int
@@ -242,18 +242,18 @@ def short_run(
     started, settings = time.perf_counter(), configure_process(device)
     rows = max(1, min(run.rows, SHORT_TOKENS // run.length))
     roof = measure_peak_flops(device, torch.bfloat16 if run.bf16 else torch.float32)
-    before, heap, times = _resident(), 1.0, []
+    before, peaks, times = _resident(), [], []
     for layers in SHORT_LAYERS:
         config = ScratchGPTConfig.from_dict({**run.config.to_dict(), "num_hidden_layers": layers})
         short = replace(run, config=config, rows=rows)
         times.append(_timed(short, device, settings.attention, seconds, clock))
-        if run.on_cpu:
-            heap = max(1.0, (_peak() - before) / memory(short)["peak"])
+        peaks.append(_peak() - before)
     (pass_one, update_one), (pass_more, update_more) = times
     more = (run.config.num_hidden_layers - SHORT_LAYERS[0]) / (SHORT_LAYERS[1] - SHORT_LAYERS[0])
+    peak = (peaks[0] + more * (peaks[1] - peaks[0])) / memory(replace(run, rows=rows))["peak"]
     return Measured(
         roof, run.rows / rows * (pass_one + more * (pass_more - pass_one)), update_one + more * (update_more - update_one),
-        heap, before, rows, time.perf_counter() - started,
+        peak if run.on_cpu else 1.0, before, rows, time.perf_counter() - started,
     )  # fmt: skip
 
 
