@@ -1,8 +1,8 @@
 """`scratchgpt plan` beside the run that it plans: `python benchmarks/plan.py [--cases small …] [--rounds 3]`.
 
-Plan and run take turns, each in a fresh process. The run is `training.loop.train` on random tokens, without evaluations
-and checkpoints; its peak is the process's largest size beyond what its libraries took when they were imported, the
-compiler included, and its speed the median of the steps after the second. Both are measured in one thread and by CPU
+Plan and run take turns, each in a fresh process. The run is `training.loop.train` on random tokens, without
+evaluations and checkpoints; its peak is the process's largest size beyond that after its imports, the compiler
+included, and its speed the median of the steps after the second. Both are measured in one thread and by CPU
 time, which is wall time on an idle machine: others may use this one. Values are medians over the rounds; the ratio is
 that of planned to measured, the median over the rounds.
 """
@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,11 +59,11 @@ def work(candidate: str, case: Case) -> None:
     """The worker: prints the bytes of memory and the tokens a second."""
     import psutil
     import torch
-    from training import random_rows, run_loop
 
     import scratchgpt.training.loop  # noqa: F401 - in the baseline of memory
     from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
     from scratchgpt.training import estimates
+    from training import random_rows, run_loop
 
     imported = psutil.Process().memory_info().rss
     config = ScratchGPTConfig.from_preset(
@@ -87,13 +88,15 @@ def work(candidate: str, case: Case) -> None:
     def before_step() -> None:
         begun.append(time.process_time())
         if len(begun) == case.steps + 3:
-            step = statistics.median(after - before for before, after in zip(begun[2:], begun[3:], strict=False))
+            step = statistics.median(after - before for before, after in pairwise(begun[2:]))
             print(json.dumps({"peak_mb": (estimates._peak() - imported) / 1e6, "speed": run.tokens_per_step / step}))
             sys.stdout.flush()
             os._exit(0)
 
     torch.manual_seed(0)
-    run_loop(ScratchGPTForCausalLM(config), random_rows(case.vocab_size, case.length), case.vocab_size, before_step, **given)
+    run_loop(
+        ScratchGPTForCausalLM(config), random_rows(case.vocab_size, case.length), case.vocab_size, before_step, **given
+    )
 
 
 def measure(name: str, rounds: int) -> list[dict[str, Any]]:
@@ -118,7 +121,8 @@ def measure(name: str, rounds: int) -> list[dict[str, Any]]:
             measurements.append({
                 "benchmark": "A run and its plan", "case": CASES[name].description, "candidate": candidate,
                 "metric": metric, "value": round(statistics.median(values), 1), "relative_to": MEASURED,
-                "ratio": round(statistics.median(ratios), 3), "rounds": rounds, "values": [round(v, 1) for v in values],
+                "ratio": round(statistics.median(ratios), 3), "rounds": rounds,
+                "values": [round(value, 1) for value in values],
                 **machine("torch", "accelerate", "transformers"),
             })  # fmt: skip
     return measurements

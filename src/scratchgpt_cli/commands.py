@@ -280,7 +280,9 @@ def completion(argv: list[str]) -> None:
     print(script(), end="")
 
 
-TOOLS = {tool.__name__: tool for tool in (data, configs, doctor, plan, info, verify, card, compare, launch, completion)}
+TOOLS = {
+    tool.__name__: tool for tool in (data, configs, doctor, plan, info, verify, card, compare, launch, completion)
+}
 
 
 def print_help() -> None:

@@ -4,8 +4,8 @@
     scratchgpt plan --preset modern --hidden_size 256 --num_hidden_layers 6 --num_attention_heads 4 --tokens 1e7
     scratchgpt plan my.yaml                       # on this machine, which is timed for some seconds
 
-It takes the options of `pretrain`, or its YAML file, reads no data, and prints parameters, FLOPs per token, memory of a
-process by part, tokens a second, hours, and the largest batch that fits: an estimate, with the arithmetic
+It takes the options of `pretrain`, or its YAML file, reads no data, and prints parameters, FLOPs per token, memory of
+a process by part, tokens a second, hours, and the largest batch that fits: an estimate, with the arithmetic
 (`scratchgpt.training.estimates`). A vocabulary that is not given is the tokenizer's, or GPT-2's.
 """
 
@@ -47,7 +47,7 @@ def plan(argv: Sequence[str]) -> str:
     Raises:
         ValueError: for options that no run can have, and for an unknown machine.
     """
-    arguments = parse_arguments(PlanArguments, argv, __doc__)
+    arguments = parse_arguments(PlanArguments, argv, __doc__, "scratchgpt plan")
     kind, processes = machine_of(arguments.machine)
     config: Any = model_config(arguments, tokenizer_of(arguments))
     if arguments.context_length is None and arguments.model_name_or_path is None:
@@ -75,12 +75,14 @@ def plan(argv: Sequence[str]) -> str:
     else:
         measured = estimates.short_run(run, device)
         rate = measured.tokens_per_second(run)
-        memory = psutil.virtual_memory().available if run.on_cpu else torch.cuda.get_device_properties(device).total_memory
+        memory = (
+            psutil.virtual_memory().available if run.on_cpu else torch.cuda.get_device_properties(device).total_memory
+        )
         available = memory if run.on_cpu else estimates.USABLE * memory
         speed = (
-            f"This machine: {measured.roof / 1e9:,.0f} GFLOP/s in a matrix product; steps of one and of three layers, "
-            f"{measured.rows} × {run.length} tokens,\n  were timed, {measured.took:.0f} s in all. "
-            f"{config.num_hidden_layers} layers: {measured.pass_seconds:.3f} s a pass of {run.tokens:,} tokens, "
+            f"This machine: {measured.roof / 1e9:,.0f} GFLOP/s in a matrix product; a few steps were timed "
+            f"({measured.measured}),\n  {measured.took:.0f} s in all: "
+            f"{measured.pass_seconds:.3f} s a pass of {run.tokens:,} tokens, "
             f"{measured.update_seconds:.3f} s an update\n  = {rate:,.0f} tokens/s "
             f"({rate * flops / measured.roof:.1%} of the matrix product's FLOPs)"
         )
@@ -89,7 +91,7 @@ def plan(argv: Sequence[str]) -> str:
         parameters_section(config, arguments.preset),
         f"FLOPs per token, forward and backward: {flops / 1e6:,.1f} million\n"
         f"  6 for each weight that multiplies + 6 · layers · heads · head_dim · length = 6 × "
-        f"{config.num_hidden_layers} × {config.num_attention_heads} × {config.head_dim} × {run.length:,} of attention\n"
+        f"{config.num_hidden_layers} × {config.num_attention_heads} × {config.head_dim} × {run.length:,}\n"
         "  (Chowdhery et al. 2022, appendix B: 6·N + 12·L·H·Q·T; attention is causal, so half of its 12)",
         memory_section(run, measured, available),
         speed,
@@ -139,41 +141,40 @@ def parameters_section(config: Any, preset: str) -> str:
 def memory_section(run: Run, measured: estimates.Measured | None, available: float) -> str:
     """A column for each way to have less of it."""
     heap = measured.heap if measured else 1.0
-    ways = {"as it is": run, "checkpointing": replace(run, checkpointing=True)}
+    ways = {"checkpointed": replace(run, checkpointing=True)}
+    if not run.checkpointing:
+        ways = {"as it is": run, **ways}
     if run.processes > 1:
-        ways |= {f"FSDP{'' if way == 'as it is' else ' + ' + way}": replace(one, sharded=True) for way, one in ways.items()}
-    if run.checkpointing:
-        ways = {way: one for way, one in ways.items() if "checkpointing" in way}
+        ways |= {f"FSDP, {way}": replace(one, sharded=True) for way, one in ways.items()}
     columns = {way: estimates.memory(one) for way, one in ways.items()}
-    width = max(14, max(map(len, ways)) + 2)
-    number = sum(estimates.parameters(run.config).values())
-    about = {
-        "weights": f"4 bytes × {number:,}",
-        "gradients": "4 bytes a weight",
-        "optimizer": "AdamW: 8 bytes a weight" if run.optimizer == "adamw" else "Muon: 4 bytes for a layer's matrix, else 8",
-        "activations": f"{run.rows} × {run.length:,} tokens × {run.config.num_hidden_layers} layers × "
-        f"{estimates.activation_bytes(run)[0]:,} bytes, and {'bf16 weights' if run.bf16 else 'the last input'}",
-        "logits": "a chunk and its softmax, the head's gradient",
-        "DDP's buckets": "the gradients once more, as they are sent",
+    copies = " + bf16 copies" if run.bf16 else ""
+    notes = {
+        "weights": f"4 bytes × {sum(estimates.parameters(run.config).values()):,}",
+        "gradients": "as much",
+        "optimizer": "8 bytes a weight" if run.optimizer == "adamw" else "8 bytes a weight, 4 in the layers' matrices",
+        "DDP's buckets": "the gradients once more",
+        "activations": f"{run.tokens:,} tokens × {run.config.num_hidden_layers} layers × "
+        f"{estimates.activation_bytes(run)[0]:,} bytes{copies}",
+        "logits": "a chunk, its softmax, the head's gradient",
+        "peak": "below" + (f"; × {heap:.2f}: holes in the heap, compiler (measured)" if run.on_cpu else ""),
     }
-    accumulated = ", gradients added up over passes" if run.accumulation > 1 else ""
-    lines = [f"Memory of a process, GB, {run.rows} × {run.length:,} tokens in a pass{accumulated}"]
-    lines.append(f"  {'':14}" + "".join(f"{way:>{width}}" for way in ways))
-    for part in next(iter(columns.values())):
-        if part != "peak" and any(column[part] for column in columns.values()):
-            values = "".join(f"{column[part] / 1e9:{width}.3f}" for column in columns.values())
-            lines.append(f"  {part:14}{values}  {about[part]}")
-    peaks = "".join(f"{heap * column['peak'] / 1e9:{width}.3f}" for column in columns.values())
-    times = f"; × {heap:.2f}: holes in the heap, compiler (measured)" if run.on_cpu else ""
-    lines.append(f"  {'peak':14}{peaks}  not all is held at once (below){times}")
+    accumulated = "; gradients add up over passes" if run.accumulation > 1 else ""
+    lines = [
+        f"Memory of a process, GB, for a pass of {run.rows:,} × {run.length:,} tokens{accumulated}",
+        f"  {'':13}" + "".join(f"  {way:>8}" for way in ways),
+    ]
+    for part, note in notes.items():
+        if any(column[part] for column in columns.values()):
+            factor = heap / 1e9 if part == "peak" else 1 / 1e9
+            values = "".join(f"  {factor * column[part]:{max(8, len(way))}.3f}" for way, column in columns.items())
+            lines.append(f"  {part:13}{values}  {note}")
     base = measured.process_bytes if measured and run.on_cpu else 0.0
-    fitting = "".join(
-        f"{estimates.largest_rows(one, available - base, heap):{width},}" for one in ways.values()
-    )
-    kept = f", {base / 1e9:.1f} of them for Python and its libraries" if base else ""
-    lines.append(f"  {'largest batch':14}{fitting}  rows of {run.length:,} tokens in {available / 1e9:.1f} GB{kept}")
+    most = {way: estimates.largest_rows(one, available - base, heap) for way, one in ways.items()}
+    fitting = "".join(f"  {rows:{max(8, len(way))},}" for way, rows in most.items())
+    taken = f", {base / 1e9:.1f} of it Python and its libraries" if base else ""
+    lines.append(f"  largest batch{fitting}  rows, in {available / 1e9:.1f} GB{taken}")
     lines.append(
-        "  peak = weights + optimizer + DDP's buckets + the larger of: activations + logits (+ gradients, where they are\n"
-        "  added up over passes), and gradients + 2 × the head's"
+        "  peak = weights + optimizer + DDP's buckets + the larger of: activations + logits (+ gradients, where they\n"
+        "  add up over passes), and gradients + twice the head's"
     )
     return "\n".join(lines)

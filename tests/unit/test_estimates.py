@@ -1,5 +1,6 @@
 """The arithmetic of `scratchgpt plan` against real models, torch's own counters, and what was measured."""
 
+import itertools
 import json
 from typing import Any
 
@@ -78,9 +79,7 @@ def test_activations_are_what_autograd_keeps(name: str, bf16: bool) -> None:
         held = {parameter.untyped_storage().data_ptr(): 0 for parameter in model.parameters()}
         alive = []
 
-        def pack(
-            tensor: torch.Tensor, held: dict[int, int] = held, alive: list[torch.Tensor] = alive
-        ) -> torch.Tensor:
+        def pack(tensor: torch.Tensor, held: dict[int, int] = held, alive: list[torch.Tensor] = alive) -> torch.Tensor:
             alive.append(tensor)
             held.setdefault(tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes())
             return tensor
@@ -150,12 +149,22 @@ def test_the_largest_batch_just_fits() -> None:
     assert estimates.largest_rows(run, 1000) == 0
 
 
-def test_a_short_run() -> None:
-    """Twice the rows and the layers take longer, which the clock is asked about and not the machine's mood."""
-    run = Run(CONFIGS["modern"], 2, 32, bf16=False, compiled=False, on_cpu=True)
-    found = estimates.short_run(run, torch.device("cpu"), seconds=0.01)
-    assert found.rows == 2
+@pytest.mark.parametrize(("limit", "said"), [(1e9, "all of 7 layers, 2 × 32"), (0.0, "1 and 3 of 7 layers, 2 × 32")])
+def test_a_short_run(limit: float, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large model is measured with fewer layers; more take what two of them more took."""
+    monkeypatch.setattr(estimates, "SHORT_SECONDS", limit)
+    monkeypatch.setattr(estimates, "_timed", lambda run, *_: (10.0 + run.config.num_hidden_layers, 5.0))
+    config = ScratchGPTConfig.from_dict({**CONFIGS["modern"].to_dict(), "num_hidden_layers": 7})
+    run = Run(config, 2, 32, accumulation=3, bf16=False, compiled=False, on_cpu=True)
+    found = estimates.short_run(run, torch.device("cpu"))
+    assert found.measured.startswith(said)
+    assert (found.pass_seconds, found.update_seconds) == (17.0, 5.0)
+    assert found.tokens_per_second(run) == 3 * 64 / (3 * 17 + 5)
     assert found.roof > 1e8
-    assert 0 < found.took < 60
-    assert found.process_bytes > 1e8
-    assert found.tokens_per_second(run) == pytest.approx(64 / (found.pass_seconds + found.update_seconds))
+
+
+def test_steps_are_timed_by_the_clock_that_is_given() -> None:
+    """A clock that ticks a second a reading: one for the pass, one for the update."""
+    run = Run(CONFIGS["modern"], 2, 32, accumulation=2, bf16=False, compiled=False, on_cpu=True)
+    clock = itertools.count().__next__
+    assert estimates._timed(run, torch.device("cpu"), "sdpa", 1.0, clock) == (0.5, 1.0)

@@ -1,8 +1,7 @@
 """What a run takes before it is begun: parameters, FLOPs, memory by part, tokens a second.
 
-Pure arithmetic, but for `short_run`, which times a few real steps of the same model with fewer layers. With D width,
-Q and K widths of all queries and all keys, F width of the MLP, V vocabulary, N tokens of a forward pass, and s bytes of
-a number in a product (2 in bf16, 4 in fp32):
+Pure arithmetic, but for `short_run`, which takes a few real steps. With D width, Q and K widths of all queries and all
+keys, F width of the MLP, and s bytes of a number in a product (2 in bf16, 4 in fp32):
 
     weights, gradients, AdamW       4, 4 and 8 bytes a parameter; Muon has 4 for the matrices of the layers
     activations, a token and layer  8·D for two residuals (fp32) + s·(2·D + Q + Q + 2·K + 2·F, gated 3·F)
@@ -12,8 +11,8 @@ a number in a product (2 in bf16, 4 in fp32):
                                     are accumulated), and gradients + two of the head's
 
 What a compiled backward pass keeps was read off AOTAutograd's graphs; without compilation it keeps more. Peaks that
-were measured on an H200 are met within 3 % (tests/unit/test_estimates.py). A CPU's process has the compiler and the holes of
-its heap besides: there the peak is multiplied by what the short run took in relation to the arithmetic.
+were measured on an H200 are met within 3 % (tests/unit/test_estimates.py). A CPU's process has the compiler and the
+holes of its heap besides: there the peak is multiplied by what the short run took in relation to the arithmetic.
 """
 
 import math
@@ -31,7 +30,7 @@ from ..configuration_scratchgpt import ScratchGPTConfig
 from ..loss_scratchgpt import CHUNK_BYTES, GPU_CHUNK_BYTES, ROWS_BYTES
 from ..modeling_scratchgpt import ScratchGPTForCausalLM
 from ..performance import configure_process
-from .metrics import measure_peak_flops
+from .metrics import flops_per_token, measure_peak_flops
 from .optimizers import OptimizerName, build_optimizers
 
 ASSUMED_MFU = 0.278
@@ -40,9 +39,11 @@ ASSUMED_MFU = 0.278
 USABLE = 0.9
 """Of a GPU's memory: an assumption; the rest is the driver's, the communication's, and lost between blocks."""
 
+SHORT_SECONDS = 3.0
+"""Of a pass of the short run: a model for which it would take longer is measured with fewer layers and rows."""
+
 SHORT_LAYERS = (1, 3)
-SHORT_TOKENS = 4096
-"""Of a forward pass of the short run, at most (and one row at least)."""
+SHORT_TOKENS = 2048
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,8 @@ class Measured:
     """Measured peak memory in relation to that of the arithmetic; 1 on a GPU."""
     process_bytes: float
     """Of Python and its libraries."""
-    rows: int
+    measured: str
+    """Which layers and tokens."""
     took: float
     """Seconds, compiling included."""
 
@@ -233,28 +235,28 @@ class Measured:
 def short_run(
     run: Run, device: torch.device, seconds: float = 1.5, clock: Callable[[], float] = time.perf_counter
 ) -> Measured:
-    """Times steps of the model with one and with three layers; more layers take the difference once more each.
+    """Times a few steps of the model; of a large one with one and three layers, whose difference more layers take too.
 
     Args:
-        seconds: of timed steps, for each of the two; compiling comes on top.
+        seconds: of timed steps of a model; compiling comes on top.
         clock: `time.process_time` where others use the machine too, and there is one thread.
     """
-    started, settings = time.perf_counter(), configure_process(device)
-    rows = max(1, min(run.rows, SHORT_TOKENS // run.length))
+    started, settings, number = time.perf_counter(), configure_process(device), run.config.num_hidden_layers
     roof = measure_peak_flops(device, torch.bfloat16 if run.bf16 else torch.float32)
-    before, peaks, times = _resident(), [], []
-    for layers in SHORT_LAYERS:
+    flops = flops_per_token(run.config, sum(parameters(run.config).values()), run.length)
+    whole = run.tokens * flops / (ASSUMED_MFU * roof) < SHORT_SECONDS or number <= SHORT_LAYERS[-1]
+    rows = run.rows if whole else max(1, min(run.rows, SHORT_TOKENS // run.length))
+    before, found = _resident(), []
+    for layers in (number,) if whole else SHORT_LAYERS:
         config = ScratchGPTConfig.from_dict({**run.config.to_dict(), "num_hidden_layers": layers})
-        short = replace(run, config=config, rows=rows)
-        times.append(_timed(short, device, settings.attention, seconds, clock))
-        peaks.append(_peak() - before)
-    (pass_one, update_one), (pass_more, update_more) = times
-    more = (run.config.num_hidden_layers - SHORT_LAYERS[0]) / (SHORT_LAYERS[1] - SHORT_LAYERS[0])
-    peak = (peaks[0] + more * (peaks[1] - peaks[0])) / memory(replace(run, rows=rows))["peak"]
-    return Measured(
-        roof, run.rows / rows * (pass_one + more * (pass_more - pass_one)), update_one + more * (update_more - update_one),
-        peak if run.on_cpu else 1.0, before, rows, time.perf_counter() - started,
-    )  # fmt: skip
+        times = _timed(replace(run, config=config, rows=rows), device, settings.attention, seconds, clock)
+        found.append((*times, _peak() - before))
+    first, last = found[0], found[-1]
+    more = 0.0 if whole else (number - SHORT_LAYERS[0]) / (SHORT_LAYERS[1] - SHORT_LAYERS[0])
+    a_pass, update, peak = (one + more * (other - one) for one, other in zip(first, last, strict=True))
+    heap = peak / memory(replace(run, rows=rows))["peak"] if run.on_cpu else 1.0
+    measured = f"{'all' if whole else '1 and 3'} of {number} layers, {rows:,} × {run.length:,} tokens"
+    return Measured(roof, run.rows / rows * a_pass, update, heap, before, measured, time.perf_counter() - started)
 
 
 def _timed(
@@ -275,15 +277,19 @@ def _timed(
             return model(input_ids=ids, labels=ids).loss
 
     compute = torch.compile(loss, dynamic=False) if run.compiled else loss
+
+    def forward_and_backward() -> float:
+        value = compute()
+        value.backward()
+        return value.item()  # its graph ends here, as in a training step, and does not last into the next
+
     passes: list[float] = []
     updates: list[float] = []
     # The first step compiles and makes the optimizers' state, the second still warms up.
     while len(passes) < 5 or (sum(passes[2:]) < seconds and len(passes) < 100):
         begun = clock()
         for _ in range(min(2, run.accumulation)):
-            value = compute()
-            value.backward()
-            value.item()
+            forward_and_backward()
         between = clock()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizers.step()
