@@ -1,10 +1,10 @@
 """`scratchgpt plan` beside the run that it plans: `python benchmarks/plan.py [--cases small …] [--rounds 3]`.
 
 Plan and run take turns, each in a fresh process. The run is `training.loop.train` on random tokens, without
-evaluations and checkpoints; its peak is the process's largest size beyond that after its imports, the compiler
-included, and its speed the median of the steps after the second. Both are measured in one thread and by CPU
-time, which is wall time on an idle machine: others may use this one. Values are medians over the rounds; the ratio is
-that of planned to measured, the median over the rounds.
+evaluations and checkpoints; its peak is the process's largest size beyond what imports, rows and tokenizer took,
+the compiler included, and its speed the median of the steps after the second. Both are measured in one thread and by
+CPU time, which is wall time on an idle machine: others may use this one. Values are medians over the rounds; the ratio
+is that of planned to measured, the median over the rounds.
 """
 
 import argparse
@@ -63,9 +63,10 @@ def work(candidate: str, case: Case) -> None:
     import scratchgpt.training.loop  # noqa: F401 - in the baseline of memory
     from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
     from scratchgpt.training import estimates
-    from training import random_rows, run_loop
+    from training import random_rows, run_loop, word_tokenizer
 
-    imported = psutil.Process().memory_info().rss
+    rows, tokenizer = random_rows(case.vocab_size, case.length), word_tokenizer(case.vocab_size)
+    ready = psutil.Process().memory_info().rss
     config = ScratchGPTConfig.from_preset(
         case.preset, num_hidden_layers=case.layers, num_attention_heads=case.heads, hidden_size=case.width,
         vocab_size=case.vocab_size, max_position_embeddings=case.length,
@@ -89,14 +90,12 @@ def work(candidate: str, case: Case) -> None:
         begun.append(time.process_time())
         if len(begun) == case.steps + 3:
             step = statistics.median(after - before for before, after in pairwise(begun[2:]))
-            print(json.dumps({"peak_mb": (estimates._peak() - imported) / 1e6, "speed": run.tokens_per_step / step}))
+            print(json.dumps({"peak_mb": (estimates._peak() - ready) / 1e6, "speed": run.tokens_per_step / step}))
             sys.stdout.flush()
             os._exit(0)
 
     torch.manual_seed(0)
-    run_loop(
-        ScratchGPTForCausalLM(config), random_rows(case.vocab_size, case.length), case.vocab_size, before_step, **given
-    )
+    run_loop(ScratchGPTForCausalLM(config), rows, tokenizer, before_step, **given)
 
 
 def measure(name: str, rounds: int) -> list[dict[str, Any]]:

@@ -10,8 +10,9 @@ a column for each case. Where something was measured again, the last line counts
 candidate; the ratio to it is then printed beside the value. It is `ratio` where the line has one (the median over
 rounds in which both took turns), else the quotient of the two values. `interval` [low, high] is printed after the
 value, and `decimals` says how many decimals both have. What else a line carries (counts, seed, versions, machine)
-stays in the file. docs/results.md has all tables, the README the few results that `SUMMARY` names, and docs/planning.md
-what `scratchgpt plan` says to the commands in `PLANS`. Nothing between the two markers of a page is typed by hand.
+stays in the file. docs/results.md has all tables, the README the few results that `SUMMARY` names, and
+docs/planning.md what `scratchgpt plan` says to the commands in `PLANS`. Nothing between the two markers of a page is
+typed by hand.
 """
 
 import argparse

@@ -83,7 +83,7 @@ def work(candidate: str, case: Case) -> None:
     turns = Turns(case.steps)
     if candidate == LOOP:
         run_loop(
-            model, rows, case.vocab_size, turns.step,
+            model, rows, word_tokenizer(case.vocab_size), turns.step,
             optimizer=case.optimizer, per_device_train_batch_size=case.batch_size,
         )  # fmt: skip
     else:
@@ -125,12 +125,20 @@ def run_bare(model: Any, rows: Any, case: Case, before_step: Callable[[], None])
         loss.item()
 
 
-def run_loop(model: Any, rows: Any, vocab_size: int, before_step: Callable[[], None], **options: Any) -> None:
-    """The recipes' loop, with `options` of `LanguageModelArguments`, until `before_step` ends the process."""
+def word_tokenizer(vocab_size: int) -> Any:
+    """One whose words are its ids."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast
 
+    words = {str(number): number for number in range(vocab_size)}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(words, unk_token="1")), bos_token="0", eos_token="0", pad_token="0"
+    )
+
+
+def run_loop(model: Any, rows: Any, tokenizer: Any, before_step: Callable[[], None], **options: Any) -> None:
+    """The recipes' loop, with `options` of `LanguageModelArguments`, until `before_step` ends the process."""
     from scratchgpt.training.arguments import LanguageModelArguments
     from scratchgpt.training.loop import build_accelerator, train
     from scratchgpt.training.tasks.language_modelling import LanguageModelling
@@ -144,10 +152,6 @@ def run_loop(model: Any, rows: Any, vocab_size: int, before_step: Callable[[], N
 
         batch, fingerprint, texts = rows.batch, rows.fingerprint, rows.texts
 
-    words = {str(number): number for number in range(vocab_size)}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(words, unk_token="1")), bos_token="0", eos_token="0", pad_token="0"
-    )
     with tempfile.TemporaryDirectory() as folder:
         arguments = LanguageModelArguments(
             output_dir=folder, max_steps=10**6, eval_steps=10**6, save_steps=10**6, learning_rate=1e-4, **options
