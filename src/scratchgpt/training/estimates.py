@@ -241,12 +241,13 @@ def short_run(
         seconds: of timed steps of a model; compiling comes on top.
         clock: `time.process_time` where others use the machine too, and there is one thread.
     """
-    started, settings, number = time.perf_counter(), configure_process(device), run.config.num_hidden_layers
+    before, started = _resident(), time.perf_counter()
+    settings, number = configure_process(device), run.config.num_hidden_layers
     roof = measure_peak_flops(device, torch.bfloat16 if run.bf16 else torch.float32)
     flops = flops_per_token(run.config, sum(parameters(run.config).values()), run.length)
     whole = run.tokens * flops / (ASSUMED_MFU * roof) < SHORT_SECONDS or number <= SHORT_LAYERS[-1]
     rows = run.rows if whole else max(1, min(run.rows, SHORT_TOKENS // run.length))
-    before, found = _resident(), []
+    found = []
     for layers in (number,) if whole else SHORT_LAYERS:
         config = ScratchGPTConfig.from_dict({**run.config.to_dict(), "num_hidden_layers": layers})
         times = _timed(replace(run, config=config, rows=rows), device, settings.attention, seconds, clock)
