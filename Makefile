@@ -112,6 +112,7 @@ bench: .venv/bench.stamp
 	$(BIN)/python benchmarks/model.py
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/tuning_memory.py
 	$(BIN)/python benchmarks/learning.py
 	$(BIN)/python benchmarks/classification.py

@@ -1,4 +1,4 @@
-"""Write the measured results into README.md and docs/results.md: `python benchmarks/report.py [--check]`.
+"""Write the measured results into README.md and docs: `python benchmarks/report.py [--check]`.
 
 Every benchmark appends one JSON object a line to `benchmarks/results/<benchmark>.jsonl`:
 
@@ -10,8 +10,9 @@ a column for each case. Where something was measured again, the last line counts
 candidate; the ratio to it is then printed beside the value. It is `ratio` where the line has one (the median over
 rounds in which both took turns), else the quotient of the two values. `interval` [low, high] is printed after the
 value, and `decimals` says how many decimals both have. What else a line carries (counts, seed, versions, machine)
-stays in the file. docs/results.md has all tables, the README the few results that `SUMMARY` names. Nothing between the
-two markers of either page is typed by hand.
+stays in the file. docs/results.md has all tables, the README the few results that `SUMMARY` names, and
+docs/planning.md what `scratchgpt plan` says to the commands in `PLANS`. Nothing between the two markers of a page is
+typed by hand.
 """
 
 import argparse
@@ -133,6 +134,22 @@ def summary(measurements: list[dict[str, Any]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
+PLANS = (
+    "modern_124m --tokens 1e10 --machine h100x8",
+    "--preset modern-xl --vocab_size 50304 --context_length 1024 --per_device_train_batch_size 8 "
+    "--gradient_accumulation_steps 8 --tokens 3e10 --machine h100x8",
+)
+
+
+def plans(_: list[dict[str, Any]]) -> str:
+    """What `scratchgpt plan` says to the commands in `PLANS`."""
+    from scratchgpt_cli.commands import with_own_configuration
+    from scratchgpt_cli.estimating import plan
+
+    texts = [(command, plan(with_own_configuration("pretrain", command.split()))) for command in PLANS]
+    return "\n\n".join(f"```bash\nscratchgpt plan {command}\n```\n\n```text\n{text}\n```" for command, text in texts)
+
+
 def insert(page: str, section: str) -> str:
     """`page` with `section` between the two markers."""
     head, begin, rest = page.partition(BEGIN)
@@ -142,7 +159,7 @@ def insert(page: str, section: str) -> str:
     return f"{head}{BEGIN}\n\n{section}\n\n{END}{tail}"
 
 
-PAGES = {ROOT / "README.md": summary, ROOT / "docs" / "results.md": render}
+PAGES = {ROOT / "README.md": summary, ROOT / "docs" / "results.md": render, ROOT / "docs" / "planning.md": plans}
 
 
 def main() -> None:

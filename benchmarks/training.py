@@ -68,18 +68,12 @@ class Turns:
 
 def work(candidate: str, case: Case) -> None:
     """The worker: builds model and rows, and steps until the parent hangs up."""
-    import numpy as np
     import torch
 
     from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
-    from scratchgpt.data.corpus import Corpus
-    from scratchgpt.data.packing import PackedRows
 
     torch.manual_seed(0)
-    generator = np.random.default_rng(0)
-    tokens = generator.integers(1, case.vocab_size, 1000 * case.length + 1).astype(np.uint16)
-    offsets = np.array([0, len(tokens)])
-    rows = PackedRows(Corpus(tokens, offsets, 0, len(tokens), "", "", "random", Path()), case.length)
+    rows = random_rows(case.vocab_size, case.length)
     config = ScratchGPTConfig.from_preset(
         "modern", num_hidden_layers=case.layers, num_attention_heads=case.heads, hidden_size=case.width,
         vocab_size=case.vocab_size, max_position_embeddings=case.length,
@@ -88,9 +82,24 @@ def work(candidate: str, case: Case) -> None:
     model = ScratchGPTForCausalLM(config)
     turns = Turns(case.steps)
     if candidate == LOOP:
-        run_loop(model, rows, case, turns.step)
+        run_loop(
+            model, rows, word_tokenizer(case.vocab_size), turns.step,
+            optimizer=case.optimizer, per_device_train_batch_size=case.batch_size,
+        )  # fmt: skip
     else:
         run_bare(model, rows, case, turns.step)
+
+
+def random_rows(vocab_size: int, length: int) -> Any:
+    """A thousand rows of random tokens, always the same."""
+    import numpy as np
+
+    from scratchgpt.data.corpus import Corpus
+    from scratchgpt.data.packing import PackedRows
+
+    tokens = np.random.default_rng(0).integers(1, vocab_size, 1000 * length + 1).astype(np.uint16)
+    offsets = np.array([0, len(tokens)])
+    return PackedRows(Corpus(tokens, offsets, 0, len(tokens), "", "", "random", Path()), length)
 
 
 def run_bare(model: Any, rows: Any, case: Case, before_step: Callable[[], None]) -> None:
@@ -116,11 +125,20 @@ def run_bare(model: Any, rows: Any, case: Case, before_step: Callable[[], None])
         loss.item()
 
 
-def run_loop(model: Any, rows: Any, case: Case, before_step: Callable[[], None]) -> None:
+def word_tokenizer(vocab_size: int) -> Any:
+    """One whose words are its ids."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast
 
+    words = {str(number): number for number in range(vocab_size)}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(words, unk_token="1")), bos_token="0", eos_token="0", pad_token="0"
+    )
+
+
+def run_loop(model: Any, rows: Any, tokenizer: Any, before_step: Callable[[], None], **options: Any) -> None:
+    """The recipes' loop, with `options` of `LanguageModelArguments`, until `before_step` ends the process."""
     from scratchgpt.training.arguments import LanguageModelArguments
     from scratchgpt.training.loop import build_accelerator, train
     from scratchgpt.training.tasks.language_modelling import LanguageModelling
@@ -134,14 +152,9 @@ def run_loop(model: Any, rows: Any, case: Case, before_step: Callable[[], None])
 
         batch, fingerprint, texts = rows.batch, rows.fingerprint, rows.texts
 
-    words = {str(number): number for number in range(case.vocab_size)}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(words, unk_token="1")), bos_token="0", eos_token="0", pad_token="0"
-    )
     with tempfile.TemporaryDirectory() as folder:
         arguments = LanguageModelArguments(
-            output_dir=folder, max_steps=10**6, eval_steps=10**6, save_steps=10**6, optimizer=case.optimizer,  # pyright: ignore
-            learning_rate=1e-4, per_device_train_batch_size=case.batch_size,
+            output_dir=folder, max_steps=10**6, eval_steps=10**6, save_steps=10**6, learning_rate=1e-4, **options
         )  # fmt: skip
         task = LanguageModelling(PacedRows(), rows, tokenizer, arguments)
         train(task, model, tokenizer, arguments, build_accelerator(arguments), "random")

@@ -121,11 +121,12 @@ class _Extend(Action):
 class _Parser(HfArgumentParser):
     """Its help is the docstring of the recipe, which begins with examples; then the options, each once."""
 
-    def __init__(self, kind: type, description: str | None):
+    def __init__(self, kind: type, description: str | None, prog: str | None = None):
         self.heading_of = headings(kind)
         self.groups: dict[str, Any] = {}
         super().__init__(
             cast(Any, kind),
+            prog=prog,
             usage="%(prog)s [config.yaml] [--name value ...]",
             description=description or sys.modules[kind.__module__].__doc__,
             formatter_class=RawDescriptionHelpFormatter,
@@ -181,20 +182,24 @@ def _help(text: str, bounds: Bounds | None, default: Any) -> str:
 
 
 def parse_arguments(
-    kind: type[Arguments], argv: Sequence[str] | None = None, description: str | None = None
+    kind: type[Arguments],
+    argv: Sequence[str] | None = None,
+    description: str | None = None,
+    prog: str | None = None,
 ) -> Arguments:
     """`[config.yaml] [--name value …]` → an instance of the dataclass `kind`.
 
     Args:
         argv: by default the command line's. A first argument that does not begin with a dash is the YAML file.
         description: what --help begins with; default: the docstring of the module of `kind`.
+        prog: what the usage calls it; default: the name of the script.
 
     Raises:
         ValueError: for a YAML file that cannot be read, options that `kind` lacks, and values that cannot be.
         SystemExit: after --help, and after --dry_run for a `RecipeArguments`.
     """
     given = list(sys.argv[1:] if argv is None else argv)
-    parser = _Parser(kind, description)
+    parser = _Parser(kind, description, prog)
     if given and not given[0].startswith("-"):
         # Values as if typed before the rest of the command line: checked in the same way, and what comes later wins.
         # Lists and nothing (null) as defaults, because an empty list or nothing cannot be typed.

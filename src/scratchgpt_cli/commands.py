@@ -111,6 +111,11 @@ def run_script(script: Path, prog: str, argv: Sequence[str]) -> None:
 
 def run_recipe(name: str, argv: Sequence[str]) -> None:
     """The recipe; its first argument may be the name of a configuration that comes with it."""
+    run_script(scripts("recipes")[name], f"scratchgpt {name}", with_own_configuration(name, argv))
+
+
+def with_own_configuration(name: str, argv: Sequence[str]) -> list[str]:
+    """The arguments of a recipe, with the file of a configuration in place of its name."""
     script, argv = scripts("recipes")[name], list(argv)
     if argv and not argv[0].startswith("-") and not Path(argv[0]).exists() and Path(argv[0]).parent == Path():
         own = {file.stem: file for file in sorted((HOME / "recipes" / "configs" / script.stem).glob("*.yaml"))}
@@ -118,7 +123,7 @@ def run_recipe(name: str, argv: Sequence[str]) -> None:
             names = f"; {name} comes with {', '.join(own)}" if own else ""
             raise ValueError(f"{argv[0]} is neither a YAML file here nor a configuration that comes along{names}")
         argv[0] = str(own[argv[0].removesuffix(".yaml")])
-    run_script(script, f"scratchgpt {name}", argv)
+    return argv
 
 
 def refuse(message: str) -> NoReturn:
@@ -198,6 +203,13 @@ def doctor(argv: list[str]) -> None:
     print(report())
 
 
+def plan(argv: list[str]) -> None:
+    """Say what a pretraining run would take, before it is begun: scratchgpt plan modern_124m --machine h100x8"""
+    from .estimating import plan as planned
+
+    print(planned(with_own_configuration("pretrain", argv)))
+
+
 def info(argv: list[str]) -> None:
     """Say what a directory holds: scratchgpt info runs/mine (a run, model, adapter, tokenizer or data set)"""
     parser = Parser(info)
@@ -268,7 +280,9 @@ def completion(argv: list[str]) -> None:
     print(script(), end="")
 
 
-TOOLS = {tool.__name__: tool for tool in (data, configs, doctor, info, verify, card, compare, launch, completion)}
+TOOLS = {
+    tool.__name__: tool for tool in (data, configs, doctor, plan, info, verify, card, compare, launch, completion)
+}
 
 
 def print_help() -> None:

@@ -110,7 +110,7 @@ def test_every_command_has_its_help(bin_folder: Path, tmp_path: Path) -> None:
         found += [file.stem for file in files if "run_recipe(" in file.read_text(encoding="utf-8")]
     commands = [[name.replace("_", "-")] for name in names["recipes"]]
     commands += [["data", name] for name in names["data_builders"]]
-    commands += [[name] for name in ("configs", "doctor", "info", "verify", "compare", "launch", "completion")]
+    commands += [[name] for name in ("configs", "doctor", "plan", "info", "verify", "compare", "launch", "completion")]
     shown = run(bin_folder, tmp_path, [[*command, "--help"] for command in commands])["results"]
     assert len(shown) == len(commands) > 20
     for command, (code, out, err) in zip(commands, shown, strict=True):
