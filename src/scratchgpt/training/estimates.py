@@ -255,7 +255,8 @@ def short_run(
     first, last = found[0], found[-1]
     more = 0.0 if whole else (number - SHORT_LAYERS[0]) / (SHORT_LAYERS[1] - SHORT_LAYERS[0])
     a_pass, update, peak = (one + more * (other - one) for one, other in zip(first, last, strict=True))
-    heap = peak / memory(replace(run, rows=rows))["peak"] if run.on_cpu else 1.0
+    # A process cannot hold less than its tensors; what the smaller model left free may hide that.
+    heap = max(1.0, peak / memory(replace(run, rows=rows))["peak"]) if run.on_cpu else 1.0
     measured = f"{'all' if whole else '1 and 3'} of {number} layers, {rows:,} × {run.length:,} tokens"
     return Measured(roof, run.rows / rows * a_pass, update, heap, before, measured, time.perf_counter() - started)
 
