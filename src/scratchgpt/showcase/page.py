@@ -1,0 +1,63 @@
+"""The page, of gradio's components: what a visitor touches, and which function of this package answers.
+
+Everything that computes waits in one queue, first come, first served; what a visitor gets wrong is a message in the
+page. Needs the extra [showcase].
+"""
+
+import gradio as gr
+
+from . import tabs_looking, tabs_writing
+from .drawing import CSS
+from .finding import Found
+from .shelf import Shelf
+from .training_runs import Read
+from .widgets import Stops
+
+MOST_WAITING = 64
+"""Requests in the queue; more are refused with a message."""
+
+THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+"""Without fonts from elsewhere, or any to load."""
+
+
+def build_page(found: Found, shelf: Shelf, read: Read) -> gr.Blocks:
+    """
+    Args:
+        read: lines of a metrics.jsonl.
+    """
+    stops = Stops()
+    with gr.Blocks(title="scratchgpt", analytics_enabled=False, fill_width=False) as page:
+        gr.Markdown("# scratchgpt\nModels that were trained from scratch, to try and to look into.")
+        with gr.Tabs():
+            tabs_writing.write(shelf, stops)
+            tabs_writing.chat(shelf, stops)
+            tabs_looking.classify(shelf)
+            tabs_looking.tokenizers(shelf)
+            tabs_looking.attention(shelf)
+            tabs_looking.runs(found, read)
+            tabs_looking.evaluation(found)
+        page.unload(stops.stop)
+    page.queue(max_size=MOST_WAITING, default_concurrency_limit=8)
+    return page
+
+
+def serve(page: gr.Blocks, host: str, port: int, wait: bool = True) -> str:
+    """Serves the page; returns its address unless it waits for the end.
+
+    Raises:
+        OSError: where the port is taken.
+    """
+    _, address, _ = page.launch(
+        server_name=host,
+        server_port=port,
+        prevent_thread_lock=not wait,
+        share=False,
+        quiet=True,
+        show_error=True,
+        footer_links=[],
+        ssr_mode=False,
+        enable_monitoring=False,
+        theme=THEME,
+        css=CSS,
+    )
+    return address

@@ -1,0 +1,195 @@
+"""What the tabs for texts and chats do: continue, answer, and say what was likely. Every mistake is a ValueError."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from transformers import set_seed
+
+from ..data.chat import Message
+from ..data.encoding import encode_typed
+from ..inference.answer_settings import text_settings
+from ..inference.chat import INCOMPLETE, Answer, AnswerStreamer, ChatSession, Sampling, check_text, generate_answer
+from ..inference.streaming import streamed
+from ..inspection import NextToken, Surprise, next_token, surprise
+from .shelf import Shelf
+
+MOST_CHARACTERS = 20_000
+"""Of anything that somebody types: more than a small model reads, and little enough to look at at once."""
+
+
+def typed(text: str | None, most: int = MOST_CHARACTERS) -> str:
+    """What somebody typed. Raises ValueError for a text that is empty, too long or no text."""
+    if not (text or "").strip():
+        raise ValueError("there is no text: type some")
+    assert text is not None
+    if len(text) > most:
+        raise ValueError(f"the text has {len(text):,} characters, and at most {most:,} are read here: shorten it")
+    check_text(text)
+    return text
+
+
+def sampling_of(
+    max_new_tokens: Any, temperature: Any, top_k: Any, top_p: Any, min_p: Any, repetition_penalty: Any
+) -> Sampling:
+    """What the controls say. Raises ValueError for a number that is missing or cannot be."""
+    return Sampling(
+        whole("max_new_tokens", max_new_tokens),
+        number("temperature", temperature),
+        whole("top_k", top_k),
+        number("top_p", top_p),
+        number("min_p", min_p),
+        number("repetition_penalty", repetition_penalty),
+    )
+
+
+def number(name: str, value: Any) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} is no number: give one")
+    return float(value)
+
+
+def whole(name: str, value: Any) -> int:
+    if not number(name, value).is_integer():
+        raise ValueError(f"{name}={value}: give a whole number")
+    return int(value)
+
+
+def seed_of(value: Any) -> int | None:
+    """None for an empty field: another text each time."""
+    if value is None:
+        return None
+    seed = whole("seed", value)
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed}: give a number from 0 to {2**32 - 1:,}, or none")
+    return seed
+
+
+def continue_text(shelf: Shelf, name: str, text: str, sampling: Sampling, seed: int | None = None) -> Iterator[Any]:
+    """What the model writes behind `text`, piece by piece; at the end the `AnswerStreamer`.
+
+    Raises:
+        ValueError: for a text that is none or fills the context.
+    """
+    text = typed(text)
+    opened = shelf.open(name)
+    (prompt,) = encode_typed([text], opened.tokenizer, add_special_tokens=True)
+    context = opened.model.config.max_position_embeddings
+    if len(prompt) >= context:
+        raise ValueError(
+            f"the text has {len(prompt):,} tokens, and the model's context of {context:,} has no room behind them: "
+            "shorten it"
+        )
+    wanted = min(sampling.max_new_tokens or context, context - len(prompt))
+
+    def work(on_text: Callable[[str], None]) -> AnswerStreamer:
+        settings = text_settings(opened.tokenizer, opened.model.config.vocab_size)
+        streamer = AnswerStreamer(opened.tokenizer, {*settings["eos_token_id"]}, on_text)
+        with shelf.lock:
+            if seed is not None:
+                set_seed(seed)
+            generate_answer(opened.model, prompt, sampling, streamer, {}, max_new_tokens=wanted, **settings)
+        streamer.finish()
+        return streamer
+
+    return streamed(work)
+
+
+def answer(
+    shelf: Shelf,
+    name: str,
+    messages: Sequence[Message],
+    text: str,
+    system: str | None,
+    sampling: Sampling,
+    seed: int | None = None,
+) -> Iterator[Any]:
+    """The model's answer to `text` after `messages`, piece by piece; at the end the `Answer`.
+
+    Raises:
+        ValueError: as `ChatSession`.
+    """
+    text = typed(text)
+    system = typed(system) if system and system.strip() else None
+    opened = shelf.open(name)
+    session = ChatSession(opened.model, opened.tokenizer, system, sampling)
+    session.messages += messages
+
+    def work(on_text: Callable[[str], None]) -> Answer:
+        with shelf.lock:
+            if seed is not None:
+                set_seed(seed)
+            return session.ask(text, on_text)
+
+    return streamed(work)
+
+
+def likely_next(shelf: Shelf, name: str, text: str, sampling: Sampling, show: int = 10) -> NextToken:
+    """The likeliest next tokens, as the model has them and as the controls leave them.
+
+    Raises:
+        ValueError: as `next_token`.
+    """
+    opened = shelf.open(name)
+    settings = {"top_k": sampling.top_k or None, "top_p": sampling.top_p, "min_p": sampling.min_p or None}
+    with shelf.lock:
+        plain = next_token(opened.model, opened.tokenizer, typed(text), show=show)
+        if sampling.temperature == 0:
+            drawn = [1.0] + [0.0] * (len(plain.ids) - 1)
+        else:
+            found = next_token(
+                opened.model,
+                opened.tokenizer,
+                text,
+                (sampling.temperature,),
+                **settings,
+                show=opened.model.config.vocab_size,
+            )
+            (values,) = found.probabilities.values()
+            by_id = dict(zip(found.ids, values, strict=True))
+            drawn = [by_id[each] for each in plain.ids]
+    (own,) = plain.probabilities.values()
+    return NextToken(plain.labels, plain.ids, {"the model": own, "with the controls": drawn})
+
+
+def surprise_of(shelf: Shelf, name: str, text: str) -> Surprise:
+    """How many bits each token of the text costs.
+
+    Raises:
+        ValueError: as `surprise`.
+    """
+    opened = shelf.open(name)
+    with shelf.lock:
+        return surprise(opened.model, opened.tokenizer, typed(text))
+
+
+def text_until(shelf: Shelf, name: str, text: str, position: int) -> str:
+    """The text up to one of its tokens, with it.
+
+    Raises:
+        ValueError: for a token that there is not, or that ends within a character.
+    """
+    tokenizer = shelf.open(name).tokenizer
+    (ids,) = encode_typed([text], tokenizer, add_special_tokens=True)
+    if not 0 <= position < len(ids):
+        raise ValueError(f"there is no token {position}: measure the text again")
+    return _whole_characters(tokenizer.decode(ids[: position + 1], skip_special_tokens=True))
+
+
+def with_token(shelf: Shelf, name: str, text: str, token: int) -> str:
+    """The text and a token behind it.
+
+    Raises:
+        ValueError: for a token that there is not, that is none of text, or is a part of a character.
+    """
+    tokenizer = shelf.open(name).tokenizer
+    if not 0 <= token < len(tokenizer) or token in tokenizer.all_special_ids:
+        raise ValueError("this token is no text: it ends one, or stands between the parts of a chat")
+    (ids,) = encode_typed([text], tokenizer)
+    return _whole_characters(tokenizer.decode([*ids, token]))
+
+
+def _whole_characters(text: str) -> str:
+    if text.endswith(INCOMPLETE):
+        raise ValueError("the token is a part of a character, and no text can end there")
+    return text
