@@ -17,9 +17,12 @@ CSS = """
 button.sg-token { cursor: pointer; }
 button.sg-token:hover, button.sg-token:focus-visible, .sg-chosen { outline: 2px solid var(--color-accent); }
 .sg-against { --sg-hue: #3b82f6; }
-.sg-bars { display: grid; grid-template-columns: minmax(5em, max-content) 1fr 4.5em; gap: 4px 8px;
+.sg-bars { display: grid; grid-template-columns: fit-content(45%) 1fr 4.5em; gap: 4px 8px;
   align-items: center; }
 .sg-bars .sg-token { --share: 0; }
+.sg-bars > :first-child, .sg-bars button { min-width: 5em; overflow: hidden; text-overflow: ellipsis;
+  white-space: nowrap; }
+.sg-tokens > *, .sg-grid > * { margin: 0 !important; }
 .sg-bar { background: var(--border-color-primary); border-radius: 4px; height: 18px; position: relative; }
 .sg-bar span { position: absolute; left: 0; border-radius: 4px; background: #3b82f6; height: 9px; top: 0; }
 .sg-bar span + span { top: 9px; background: #f97316; }
@@ -30,6 +33,8 @@ button.sg-token:hover, button.sg-token:focus-visible, .sg-chosen { outline: 2px 
 .sg-scroll { overflow-x: auto; }
 .sg-table { border-collapse: collapse; }
 .sg-table th, .sg-table td { border: 1px solid var(--border-color-primary); padding: 3px 8px; text-align: right; }
+.sg-table td { white-space: nowrap; overflow-wrap: normal; }
+#report img { max-width: min(100%, 560px); }
 .sg-table th:first-child, .sg-table td:first-child { text-align: left; }
 .sg-grid { display: grid; gap: 6px; overflow-x: auto; padding: 3px; }
 .sg-head { border: 1px solid var(--border-color-primary); border-radius: 4px; padding: 2px; cursor: pointer;

@@ -46,13 +46,13 @@ def classify(shelf: Shelf, name: str, text: str) -> Classified:
     """The labels' probabilities, and which words moved them: each of the first `MOST_WORDS` is left out in turn.
 
     Raises:
-        ValueError: as `typed`, `Shelf.open` and `TextRows`.
+        ValueError: as `typed`, `Shelf.classifier` and `TextRows`.
     """
     text = typed(text)
     words = re.findall(r"\s*\S+\s*", text)
     tried = range(min(len(words), MOST_WORDS)) if len(words) > 1 else ()
     texts = [text, *("".join(words[:i] + words[i + 1 :]) for i in tried)]
-    opened = shelf.open(name)
+    opened = shelf.classifier(name)
     with shelf.lock:
         found, num_cut = probabilities(opened.model, opened.tokenizer, texts, batch_size=16)
     best = int(found[0].argmax())
@@ -72,8 +72,6 @@ def cut(shelf: Shelf, names: Sequence[str], text: str) -> Tokenizations:
         ValueError: as `typed` and `tokenizations`.
     """
     text = typed(text, MOST_CHARACTERS_CUT)
-    if not names:
-        raise ValueError("choose a tokenizer")
     return tokenizations({name: shelf.tokenizer(name) for name in names}, text)
 
 
@@ -107,7 +105,7 @@ def all_attention(shelf: Shelf, name: str, text: str, off: Sequence[tuple[int, i
     Raises:
         ValueError: for a text that is too long to look at; as `token_ids` and `parts_of`.
     """
-    opened = shelf.open(name)
+    opened = shelf.language_model(name)
     ids = read_ids(shelf, name, text)
     rows: list[torch.Tensor] = []
     with (
@@ -121,7 +119,7 @@ def all_attention(shelf: Shelf, name: str, text: str, off: Sequence[tuple[int, i
 
 def read_ids(shelf: Shelf, name: str, text: str) -> torch.Tensor:
     """The ids [1, T]. Raises ValueError for a text that is none or too long to look at."""
-    opened = shelf.open(name)
+    opened = shelf.language_model(name)
     ids = token_ids(opened.model, opened.tokenizer, typed(text), at_least=2)
     if ids.shape[1] > MOST_TOKENS:
         raise ValueError(
@@ -133,7 +131,7 @@ def read_ids(shelf: Shelf, name: str, text: str) -> torch.Tensor:
 def lost_without(shelf: Shelf, name: str, text: str) -> HeadScores:
     """Bits per token that each head is worth. Raises ValueError as `all_attention`."""
     read_ids(shelf, name, text)
-    opened = shelf.open(name)
+    opened = shelf.language_model(name)
     with shelf.lock:
         return ablation(opened.model, opened.tokenizer, text)
 
@@ -151,7 +149,7 @@ class WithAndWithout:
 def with_and_without(shelf: Shelf, name: str, text: str, off: Sequence[tuple[int, int]]) -> WithAndWithout:
     """Raises ValueError as `all_attention`."""
     ids = read_ids(shelf, name, text)
-    opened = shelf.open(name)
+    opened = shelf.language_model(name)
 
     def measured() -> tuple[float, torch.Tensor]:
         logits = opened.model(input_ids=ids, use_cache=False).logits[0].float()

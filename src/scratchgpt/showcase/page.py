@@ -16,8 +16,13 @@ from .widgets import Stops
 MOST_WAITING = 64
 """Requests in the queue; more are refused with a message."""
 
-THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-"""Without fonts from elsewhere, or any to load."""
+THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
+    body_text_color_subdued="*neutral_600",
+    body_text_color_subdued_dark="*neutral_400",
+    block_info_text_color="*neutral_600",
+    block_info_text_color_dark="*neutral_400",
+)
+"""Without fonts from elsewhere, or any to load; notes dark enough to be read."""
 
 
 def build_page(found: Found, shelf: Shelf, read: Read) -> gr.Blocks:

@@ -41,13 +41,20 @@ class Shelf:
         """The least recently used first."""
         return list(self._open)
 
-    def open(self, name: str | None) -> Opened:
-        """The model, loaded if it is not; a request that still computes with one that leaves keeps it until then.
+    def language_model(self, name: str | None) -> Opened:
+        """Loaded if it is not open; a request that still computes with a model that leaves keeps it until then.
 
         Raises:
             ValueError: for a name that there is not, a model beyond the limit, and what cannot be loaded.
         """
-        model = _chosen(name, self.found.models, "model")
+        return self._opened(name, self.found.names("language model", "chat"), "language model")
+
+    def classifier(self, name: str | None) -> Opened:
+        """Raises ValueError as `language_model`."""
+        return self._opened(name, self.found.names("classifier"), "classifier")
+
+    def _opened(self, name: str | None, among: list[str], what: str) -> Opened:
+        model: Model = _chosen(name, {each: self.found.models[each] for each in among}, what)
         assert name is not None
         with self.lock:
             if name not in self._open:
@@ -85,6 +92,6 @@ class Shelf:
 
 
 def _chosen(name: str | None, among: Mapping[str, Any], what: str) -> Any:
-    if name is None or name not in among:
-        raise ValueError(f"choose a {what}" if name is None else f"there is no {what} {name} here")
+    if not isinstance(name, str) or name not in among:
+        raise ValueError(f"choose a {what}" + (f": {name} is none here" if isinstance(name, str) else ""))
     return among[name]

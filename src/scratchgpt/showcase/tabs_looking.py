@@ -1,6 +1,7 @@
 """The tabs that look at models and runs: classifiers, tokenizers, attention, training curves, reports."""
 
 import re
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -10,7 +11,7 @@ from .drawing import bars, head_grid, legend, note, picture, score_grid, table, 
 from .finding import Found
 from .shelf import Shelf
 from .training_runs import CURVES, Read
-from .widgets import COMPUTES, choice, clickable, missing, number_in, told
+from .widgets import COMPUTES, choice, choices, chosen_of, clickable, missing, number_in, told, trusting
 
 
 def side_by_side(blocks: list[tuple[str, str]]) -> str:
@@ -36,15 +37,14 @@ def classify(shelf: Shelf) -> None:
 
     @told
     def run(names: list[str], text: str) -> str:
-        if not names:
-            raise ValueError("choose a classifier")
-        return side_by_side([(name, one(name, text)) for name in names])
+        chosen = chosen_of(names, shelf.found.names("classifier"), "classifier")
+        return side_by_side([(escape(name), one(name, text)) for name in chosen])
 
     with gr.Tab("Classify"):
         names = shelf.found.names("classifier")
         if not names:
             return missing("classifier")
-        chosen = gr.CheckboxGroup(names, value=names[:3], label="Classifiers")
+        chosen = choices(names, names[:3], "Classifiers")
         text = gr.Textbox("Return the sine of x, and write it to a file.", lines=4, max_lines=12, label="Text")
         start = gr.Button("Classify", variant="primary")
         shown = gr.HTML(elem_id="classified")
@@ -57,21 +57,21 @@ def tokenizers(shelf: Shelf) -> None:
 
     @told
     def run(names: list[str], text: str, with_ids: bool) -> str:
-        cuts = looking.cut(shelf, names, text)
+        cuts = looking.cut(shelf, chosen_of(names, shelf.found.tokenizers, "tokenizer"), text)
         shown = table(["", "tokens", "tokens per word", "bytes per token"], looking.counts(cuts))
         blocks = []
         for name, labels in cuts.labels.items():
             ids = cuts.ids[name]
             pieces = [f"{label} {each}" for label, each in zip(labels, ids, strict=True)] if with_ids else labels
             shares = [0.25 if number % 2 else -0.25 for number in range(len(ids))]
-            blocks.append((name, tokens(pieces, shares, [f"id {each}" for each in ids], clickable=False)))
+            blocks.append((escape(name), tokens(pieces, shares, [f"id {each}" for each in ids], clickable=False)))
         return shown + side_by_side(blocks)
 
     with gr.Tab("Tokenizers"):
         names = list(shelf.found.tokenizers)
         if not names:
             return missing("tokenizer")
-        chosen = gr.CheckboxGroup(names, value=names, label="Tokenizers", info="those that cut alike are one")
+        chosen = choices(names, names, "Tokenizers", "those that cut alike are one")
         text = gr.Textbox(
             "A word that nobody has seen: untokenizability. Zwölf 🎉", lines=4, max_lines=12, label="Text"
         )
@@ -177,11 +177,12 @@ def runs(found: Found, read: Read) -> None:
     def draw(names: list[str], shown: str) -> Any:
         if shown not in CURVES:
             raise ValueError("choose what is shown")
-        return pd.DataFrame(training_runs.curves(found.runs, names, shown, read))
+        names = chosen_of(names, found.runs, "run")
+        return gr.LinePlot(pd.DataFrame(training_runs.curves(found.runs, names, shown, read)), y_title=shown)
 
     @told
     def cost(names: list[str]) -> tuple[str, Any]:
-        rows = training_runs.costs(found.runs, names)
+        rows = training_runs.costs(found.runs, chosen_of(names, found.runs, "run"))
         header = ["run", "tuning", "trained parameters", "seconds", "loss", "accuracy"]
         shown = table(header, [[training_runs.in_words(row, column) for column in header] for row in rows])
         figure = training_runs.draw_costs(rows)
@@ -191,9 +192,9 @@ def runs(found: Found, read: Read) -> None:
         names = list(found.runs)
         if not names:
             return missing("training run")
-        chosen = gr.CheckboxGroup(names, value=names, label="Runs")
-        shown = gr.Radio(list(CURVES), value=next(iter(CURVES)), label="Curve")
-        curve = gr.LinePlot(x="step", y="value", color="run", label="By step", height=320)
+        chosen = choices(names, names, "Runs")
+        shown = trusting(gr.Radio(list(CURVES), value=next(iter(CURVES)), label="Curve"))
+        curve = gr.LinePlot(x="step", y="value", color="run", label="By step", height=420)
         gr.Markdown("### What a score cost")
         rows = gr.HTML(elem_id="costs")
         chart = gr.Plot(label="Accuracy, with 95 % intervals", visible=False)
@@ -207,7 +208,7 @@ def evaluation(found: Found) -> None:
 
     @told
     def show(name: str) -> str:
-        if name not in found.reports:
+        if not isinstance(name, str) or name not in found.reports:
             raise ValueError("choose a report")
         return with_pictures(found.reports[name])
 

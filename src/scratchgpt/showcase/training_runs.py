@@ -27,10 +27,8 @@ def curves(runs: Mapping[str, Path], names: Sequence[str], shown: str, read: Rea
         read: lines of a metrics.jsonl.
 
     Raises:
-        ValueError: without a run, and where none of them logged what is shown.
+        ValueError: where none of them logged what is shown.
     """
-    if not names:
-        raise ValueError("choose a run")
     key = CURVES[shown]
     points = [
         (name, line["step"], line[key])
@@ -92,8 +90,8 @@ def draw_costs(rows: Sequence[Mapping[str, Any]]) -> Any:
     if not drawn:
         return None
     ink = "#808080"  # to be read on white and on black
-    figure = Figure(figsize=(8, 3.4), layout="constrained", facecolor="none")
-    for axis, column in zip(figure.subplots(1, 2, sharey=True), ("trained parameters", "seconds"), strict=True):
+    figure = Figure(figsize=(6, 5.6), layout="constrained", facecolor="none")
+    for axis, column in zip(figure.subplots(2, 1, sharey=True), ("trained parameters", "seconds"), strict=True):
         axis.set_facecolor("none")
         for number, row in enumerate(drawn):
             low, high = row["interval"]
@@ -107,6 +105,6 @@ def draw_costs(rows: Sequence[Mapping[str, Any]]) -> Any:
         axis.grid(alpha=0.3)
         for spine in axis.spines.values():
             spine.set_color(ink)
-    figure.axes[0].set_ylabel("accuracy", color=ink)
+        axis.set_ylabel("accuracy", color=ink)
     figure.axes[0].legend(fontsize="small", framealpha=0.2, labelcolor=ink)
     return figure

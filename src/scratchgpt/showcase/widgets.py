@@ -3,13 +3,14 @@
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from html import escape
 from typing import Any
 
 import gradio as gr
 
 from .drawing import CLICK, note
+from .writing import LIMITS
 
 COMPUTES: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
 """Of every event that needs a model: these wait for each other."""
@@ -74,30 +75,49 @@ def number_in(event: gr.EventData) -> int:
     return number
 
 
+def trusting(component: Any) -> Any:
+    """Without gradio's check of what the browser sends, whose message comes with a traceback in the log: the functions
+    of this package check it. (A subclass would make gradio write a file beside this one.)"""
+    component.preprocess = lambda payload: payload
+    return component
+
+
+def chosen_of(names: Any, among: Iterable[str], what: str) -> list[str]:
+    """Of a group of boxes. Raises ValueError where none is chosen, or one that there is not."""
+    known = list(among)
+    if not isinstance(names, list) or not names or any(name not in known for name in names):
+        raise ValueError(f"choose a {what}")
+    return names
+
+
 def sampling_controls(max_new_tokens: int) -> list[Any]:
     """In the order of `sampling_of`, and the seed."""
+    words = {
+        "max_new_tokens": ("Tokens, at most", "as far as the context goes", max_new_tokens),
+        "temperature": ("Temperature", "0: always the likeliest", 0.7),
+        "top_k": ("Top-k", "only the k likeliest; 0: all", 50),
+        "top_p": ("Top-p", "only the likeliest with this sum", 1),
+        "min_p": ("Min-p", "at least this share of the likeliest", 0),
+        "repetition_penalty": ("Repetition penalty", "above 1: less repetition", 1),
+    }
+    controls: list[Any] = []
     with gr.Accordion("How the next token is chosen", open=False):
-        with gr.Row():
-            controls = [
-                gr.Slider(1, 512, max_new_tokens, step=1, label="Tokens, at most"),
-                gr.Slider(0, 2, 0.7, step=0.05, label="Temperature", info="0: always the likeliest"),
-            ]
-        with gr.Row():
-            controls += [
-                gr.Slider(0, 200, 50, step=1, label="Top-k", info="only the k likeliest; 0: all"),
-                gr.Slider(0.05, 1, 1, step=0.05, label="Top-p", info="only the likeliest with this sum"),
-            ]
-        with gr.Row():
-            controls += [
-                gr.Slider(0, 0.95, 0, step=0.05, label="Min-p", info="at least this share of the likeliest"),
-                gr.Slider(0.5, 2, 1, step=0.05, label="Repetition penalty", info="above 1: less repetition"),
-            ]
-        seed = gr.Number(None, label="Seed", info="the same text each time; empty: another one", precision=None)
-    return [*controls, seed]
+        for pair in (list(words)[each : each + 2] for each in range(0, len(words), 2)):
+            with gr.Row():
+                for name in pair:
+                    (low, high, step), (label, info, value) = LIMITS[name], words[name]
+                    controls.append(trusting(gr.Slider(low, high, value, step=step, label=label, info=info)))
+        info = "a number: the same text each time; empty: another one"
+        controls.append(gr.Textbox("", label="Seed", info=info, max_lines=1))
+    return controls
 
 
-def choice(names: list[str], what: str) -> gr.Dropdown:
-    return gr.Dropdown(names, value=names[0], label=what, filterable=False)
+def choice(names: list[str], what: str) -> Any:
+    return trusting(gr.Dropdown(names, value=names[0], label=what, filterable=False))
+
+
+def choices(names: list[str], chosen: list[str], what: str, info: str | None = None) -> Any:
+    return trusting(gr.CheckboxGroup(names, value=chosen, label=what, info=info))
 
 
 def missing(what: str) -> None:

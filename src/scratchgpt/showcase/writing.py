@@ -1,6 +1,6 @@
 """What the tabs for texts and chats do: continue, answer, and say what was likely. Every mistake is a ValueError."""
 
-import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +17,16 @@ from .shelf import Shelf
 MOST_CHARACTERS = 20_000
 """Of anything that somebody types: more than a small model reads, and little enough to look at at once."""
 
+LIMITS = {
+    "max_new_tokens": (1, 512, 1),
+    "temperature": (0, 2, 0.05),
+    "top_k": (0, 200, 1),
+    "top_p": (0.05, 1, 0.05),
+    "min_p": (0, 0.95, 0.05),
+    "repetition_penalty": (0.5, 2, 0.05),
+}
+"""Of the controls: the least, the most, and the step of a slider."""
+
 
 def typed(text: str | None, most: int = MOST_CHARACTERS) -> str:
     """What somebody typed. Raises ValueError for a text that is empty, too long or no text."""
@@ -29,40 +39,30 @@ def typed(text: str | None, most: int = MOST_CHARACTERS) -> str:
     return text
 
 
-def sampling_of(
-    max_new_tokens: Any, temperature: Any, top_k: Any, top_p: Any, min_p: Any, repetition_penalty: Any
-) -> Sampling:
-    """What the controls say. Raises ValueError for a number that is missing or cannot be."""
-    return Sampling(
-        whole("max_new_tokens", max_new_tokens),
-        number("temperature", temperature),
-        whole("top_k", top_k),
-        number("top_p", top_p),
-        number("min_p", min_p),
-        number("repetition_penalty", repetition_penalty),
-    )
+def sampling_of(*values: Any) -> Sampling:
+    """What the controls say, in the order of `LIMITS`.
+
+    Raises:
+        ValueError: for a number that is missing or beyond its limits.
+    """
+    found: dict[str, Any] = {}
+    for (name, (low, high, step)), value in zip(LIMITS.items(), values, strict=True):
+        if not isinstance(value, int | float) or not low <= value <= high:
+            raise ValueError(f"{name}: give a number from {low:g} to {high:g}")
+        if step == 1 and value != int(value):
+            raise ValueError(f"{name}: give a whole number")
+        found[name] = int(value) if step == 1 else float(value)
+    return Sampling(**found)
 
 
-def number(name: str, value: Any) -> float:
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name} is no number: give one")
-    return float(value)
-
-
-def whole(name: str, value: Any) -> int:
-    if not number(name, value).is_integer():
-        raise ValueError(f"{name}={value}: give a whole number")
-    return int(value)
-
-
-def seed_of(value: Any) -> int | None:
+def seed_of(text: str | None) -> int | None:
     """None for an empty field: another text each time."""
-    if value is None:
+    if not (text or "").strip():
         return None
-    seed = whole("seed", value)
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed={seed}: give a number from 0 to {2**32 - 1:,}, or none")
-    return seed
+    assert text is not None
+    if not re.fullmatch(r"[0-9]{1,10}", text.strip()) or int(text) >= 2**32:
+        raise ValueError(f"seed={text.strip()[:20]}: give a whole number from 0 to {2**32 - 1:,}, or none")
+    return int(text)
 
 
 def continue_text(shelf: Shelf, name: str, text: str, sampling: Sampling, seed: int | None = None) -> Iterator[Any]:
@@ -72,7 +72,7 @@ def continue_text(shelf: Shelf, name: str, text: str, sampling: Sampling, seed: 
         ValueError: for a text that is none or fills the context.
     """
     text = typed(text)
-    opened = shelf.open(name)
+    opened = shelf.language_model(name)
     (prompt,) = encode_typed([text], opened.tokenizer, add_special_tokens=True)
     context = opened.model.config.max_position_embeddings
     if len(prompt) >= context:
@@ -111,7 +111,7 @@ def answer(
     """
     text = typed(text)
     system = typed(system) if system and system.strip() else None
-    opened = shelf.open(name)
+    opened = shelf.language_model(name)
     session = ChatSession(opened.model, opened.tokenizer, system, sampling)
     session.messages += messages
 
@@ -130,7 +130,7 @@ def likely_next(shelf: Shelf, name: str, text: str, sampling: Sampling, show: in
     Raises:
         ValueError: as `next_token`.
     """
-    opened = shelf.open(name)
+    opened = shelf.language_model(name)
     settings = {"top_k": sampling.top_k or None, "top_p": sampling.top_p, "min_p": sampling.min_p or None}
     with shelf.lock:
         plain = next_token(opened.model, opened.tokenizer, typed(text), show=show)
@@ -158,7 +158,7 @@ def surprise_of(shelf: Shelf, name: str, text: str) -> Surprise:
     Raises:
         ValueError: as `surprise`.
     """
-    opened = shelf.open(name)
+    opened = shelf.language_model(name)
     with shelf.lock:
         return surprise(opened.model, opened.tokenizer, typed(text))
 
@@ -169,7 +169,7 @@ def text_until(shelf: Shelf, name: str, text: str, position: int) -> str:
     Raises:
         ValueError: for a token that there is not, or that ends within a character.
     """
-    tokenizer = shelf.open(name).tokenizer
+    tokenizer = shelf.language_model(name).tokenizer
     (ids,) = encode_typed([text], tokenizer, add_special_tokens=True)
     if not 0 <= position < len(ids):
         raise ValueError(f"there is no token {position}: measure the text again")
@@ -182,7 +182,7 @@ def with_token(shelf: Shelf, name: str, text: str, token: int) -> str:
     Raises:
         ValueError: for a token that there is not, that is none of text, or is a part of a character.
     """
-    tokenizer = shelf.open(name).tokenizer
+    tokenizer = shelf.language_model(name).tokenizer
     if not 0 <= token < len(tokenizer) or token in tokenizer.all_special_ids:
         raise ValueError("this token is no text: it ends one, or stands between the parts of a chat")
     (ids,) = encode_typed([text], tokenizer)
