@@ -59,8 +59,9 @@ def main(argv: list[str] | None = None) -> None:
         ) from error
     disable_progress_bar()
     shelf = Shelf(found, arguments.memory_gb * 1e9, arguments.dtype, arguments.device)
-    print(f"showing {len(found.models)} models: http://{arguments.host}:{arguments.port}", flush=True)
-    serve(build_page(found, shelf, read_metrics), arguments.host, arguments.port)
+    page = build_page(found, shelf, read_metrics)
+    print(f"showing {len(found.models)} models: {serve(page, arguments.host, arguments.port)}", flush=True)
+    page.block_thread()
 
 
 if __name__ == "__main__":

@@ -46,23 +46,25 @@ def build_page(found: Found, shelf: Shelf, read: Read) -> gr.Blocks:
     return page
 
 
-def serve(page: gr.Blocks, host: str, port: int, wait: bool = True) -> str:
-    """Serves the page; returns its address unless it waits for the end.
+def serve(page: gr.Blocks, host: str, port: int) -> str:
+    """Begins to serve the page, in a thread; returns its address.
 
     Raises:
-        OSError: where the port is taken.
+        ValueError: for a port or an address that cannot be had.
     """
-    _, address, _ = page.launch(
-        server_name=host,
-        server_port=port,
-        prevent_thread_lock=not wait,
-        share=False,
-        quiet=True,
-        show_error=True,
-        footer_links=[],
-        ssr_mode=False,
-        enable_monitoring=False,
-        theme=THEME,
-        css=CSS,
-    )
+    try:
+        _, address, _ = page.launch(
+            server_name=host,
+            server_port=port,
+            prevent_thread_lock=True,
+            share=False,
+            quiet=True,
+            footer_links=[],
+            ssr_mode=False,
+            enable_monitoring=False,
+            theme=THEME,
+            css=CSS,
+        )
+    except OSError as error:
+        raise ValueError(f"{host}:{port} cannot be listened on: give another --port or --host") from error
     return address
