@@ -111,14 +111,12 @@ def test_twenty_visitors_at_once_read_what_each_would_alone(served: Served) -> N
 @pytest.mark.usefixtures("quiet_log")
 def test_who_stops_makes_room_for_the_next(served: Served) -> None:
     one, other = served.client(), served.client()
-    long = start(one, tokens=50, temperature=2.0)
+    long = start(one, tokens=512, temperature=0.0)  # of which none ends the text by itself
     while not long.outputs():
         time.sleep(0.005)
     one.predict(api_name="/stop")
     assert "stopped" in long.result(timeout=30)[1]
-    begun = time.monotonic()
-    text_of(start(other, tokens=1))
-    assert time.monotonic() - begun < 10  # a second, were the machine idle
+    assert text_of(start(other, tokens=1)).startswith(TEXT)
 
 
 MISTAKES = [
@@ -133,7 +131,7 @@ MISTAKES = [
     ("/run_1", [["nobody"], TEXT, False], "choose a tokenizer"),
     ("/look_1", ["base", TEXT, "9.9"], "there is no layer 9"),
     ("/look_1", ["base", TEXT, "first"], "write layer.head"),
-    ("/worth", ["base", "x y " * 100], "give less text"),
+    ("/worth", ["base", "x y " * 100], "at most 96"),
     ("/draw", [[], "training loss"], "choose a run"),
     ("/draw", [["base"], "joy"], "choose what is shown"),
     ("/show", ["../../etc/passwd"], "choose a report"),

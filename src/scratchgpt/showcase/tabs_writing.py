@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from html import escape, unescape
 from typing import Any
 
 import gradio as gr
@@ -129,8 +130,13 @@ def plain(history: list[dict[str, Any]]) -> list[Message]:
         content = each["content"]
         if not isinstance(content, str):
             content = "".join(part.get("text", "") for part in content)
-        messages.append({"role": each["role"], "content": content})
+        messages.append({"role": each["role"], "content": unescape(content)})
     return messages
+
+
+def shown(messages: list[Message]) -> list[Message]:
+    """As gradio's chat is to have them, which shows HTML, and would leave out what looks like it."""
+    return [{"role": each["role"], "content": escape(each["content"], quote=False)} for each in messages]
 
 
 def chat(shelf: Shelf, stops: Stops) -> None:
@@ -147,15 +153,19 @@ def chat(shelf: Shelf, stops: Stops) -> None:
         asked = [*before, {"role": "user", "content": text}]
         so_far, end = "", None
         for so_far, end in paced(writing.answer(shelf, name, before, text, system, sampling, seed), stop):  # noqa: B007
-            yield [*asked, {"role": "assistant", "content": so_far}], "", note("answering …")
+            yield shown([*asked, {"role": "assistant", "content": so_far}]), "", note("answering …")
         if end is None:  # stopped: what there is stays, and without it the question leaves too
-            yield (gr.skip(), "", note("stopped")) if so_far else (before, text, note("stopped before the first word"))
+            yield (
+                (gr.skip(), "", note("stopped"))
+                if so_far
+                else (shown(before), text, note("stopped before the first word"))
+            )
             return
         said = f"{end.num_tokens} tokens"
         said += ", as many as wanted" if end.ending == "length" else ", ended by itself"
         if end.num_dropped:
             said += f"; the oldest {end.num_dropped} messages have left the context"
-        yield [*asked, {"role": "assistant", "content": end.text}], "", note(said)
+        yield shown([*asked, {"role": "assistant", "content": end.text}]), "", note(said)
 
     with gr.Tab("Chat"):
         names = shelf.found.names("chat", "language model")
@@ -163,7 +173,13 @@ def chat(shelf: Shelf, stops: Stops) -> None:
             return missing("language model")
         model = choice(names, "Model")
         messages = gr.Chatbot(
-            label="Chat", height=360, render_markdown=False, buttons=["copy"], feedback_options=None, layout="bubble"
+            label="Chat",
+            height=360,
+            render_markdown=False,
+            buttons=[],
+            latex_delimiters=[],
+            feedback_options=None,
+            layout="bubble",
         )
         text = gr.Textbox(label="Message", placeholder="Ask something, and press Enter", lines=1, max_lines=6)
         with gr.Row():
