@@ -216,8 +216,10 @@ def test_no_text_is_a_message(shelf: Shelf, text: Any) -> None:
 
 def test_a_text_beyond_the_context_is_a_message(shelf: Shelf) -> None:
     with pytest.raises(ValueError, match="has no room behind them"):
-        writing.continue_text(shelf, "base", "x y " * 100, Sampling())
+        writing.continue_text(shelf, "base", "x y " * 300, Sampling())
     with pytest.raises(ValueError, match="give less text"):
+        looking.all_attention(shelf, "base", "x y " * 300)
+    with pytest.raises(ValueError, match="at most 96: shorten it"):
         looking.all_attention(shelf, "base", "x y " * 100)
 
 
@@ -252,6 +254,17 @@ def test_a_reader_who_leaves_ends_the_work() -> None:
     assert next(pieces) == "a"
     pieces.close()  # type: ignore[attr-defined]
     assert ended.wait(10)
+
+
+def test_who_waits_for_a_character_can_leave_too() -> None:
+    left = threading.Event()
+
+    def work(on_text: Any) -> None:
+        while True:
+            on_text("")  # as of a token that is a part of a character
+
+    threading.Timer(0.05, left.set).start()
+    assert list(streamed(work, left)) == []
 
 
 def test_an_error_in_the_work_is_the_readers() -> None:

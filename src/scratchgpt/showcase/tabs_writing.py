@@ -1,7 +1,6 @@
 """The tabs in which a model writes: a text with what was likely, and a chat."""
 
 import contextlib
-import threading
 import time
 from collections.abc import Iterator
 from html import escape, unescape
@@ -22,13 +21,11 @@ MOST_BITS = 12
 """Of a token that is coloured as strongly as can be."""
 
 
-def paced(pieces: Iterator[Any], stop: threading.Event) -> Iterator[tuple[str, Any]]:
-    """The text so far, and at the end what ended it; less often than the pieces come. Ends when `stop` is set."""
+def paced(pieces: Iterator[Any]) -> Iterator[tuple[str, Any]]:
+    """The text so far, less often than the pieces come; at the end with what ended it, or None if it was stopped."""
     text, shown = "", 0.0
     with contextlib.closing(pieces):  # type: ignore[type-var]
         for piece in pieces:
-            if stop.is_set():
-                break
             if not isinstance(piece, str):
                 yield text, piece
                 return
@@ -42,21 +39,17 @@ def paced(pieces: Iterator[Any], stop: threading.Event) -> Iterator[tuple[str, A
 def write(shelf: Shelf, stops: Stops) -> None:
     """A text that the model goes on with, from any of its tokens."""
 
-    def go_on(name: str, text: str, *controls: Any, request: gr.Request) -> Iterator[tuple[str, str]]:
+    @told
+    def go_on(request: gr.Request, name: str, text: str, *controls: Any) -> Iterator[tuple[str, str]]:
         sampling, seed = writing.sampling_of(*controls[:-1]), writing.seed_of(controls[-1])
-        stop = stops.of(request)
         end = None
-        if not stop.is_set():
-            for so_far, end in paced(writing.continue_text(shelf, name, text, sampling, seed), stop):  # noqa: B007 - the last
-                yield text + so_far, note("writing …")
+        written = writing.continue_text(shelf, name, text, sampling, seed, stops.of(request))
+        for so_far, end in paced(written):  # noqa: B007 - the last one is looked at
+            yield text + so_far, note("writing …")
         if end is None:
             yield gr.skip(), note("stopped")
         else:
             yield gr.skip(), note(f"{len(end.ids)} tokens, {'ended by itself' if end.ended else 'as many as wanted'}")
-
-    @told
-    def begin_to_write(request: gr.Request, name: str, text: str, *controls: Any) -> Iterator[tuple[str, str]]:
-        yield from go_on(name, text, *controls, request=request)
 
     def likely(name: str, text: str, controls: tuple[Any, ...]) -> str:
         found = writing.likely_next(shelf, name, text, writing.sampling_of(*controls[:-1]))
@@ -110,7 +103,7 @@ def write(shelf: Shelf, stops: Stops) -> None:
         gr.Markdown("### Surprise")
         coloured = clickable(elem_id="surprise")
     inputs = [model, text, *controls]
-    start.click(stops.begin, queue=False).then(begin_to_write, inputs, [text, said], **COMPUTES)
+    start.click(stops.begin, queue=False).then(go_on, inputs, [text, said], **COMPUTES)
     end.click(stops.stop, queue=False)
     next_button.click(look, inputs, alternatives, **COMPUTES)
     for control in controls[1:-1]:
@@ -152,7 +145,7 @@ def chat(shelf: Shelf, stops: Stops) -> None:
             return
         asked = [*before, {"role": "user", "content": text}]
         so_far, end = "", None
-        for so_far, end in paced(writing.answer(shelf, name, before, text, system, sampling, seed), stop):  # noqa: B007
+        for so_far, end in paced(writing.answer(shelf, name, before, text, system, sampling, seed, stop)):  # noqa: B007
             yield shown([*asked, {"role": "assistant", "content": so_far}]), "", note("answering …")
         if end is None:  # stopped: what there is stays, and without it the question leaves too
             yield (

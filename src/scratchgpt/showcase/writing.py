@@ -1,6 +1,7 @@
 """What the tabs for texts and chats do: continue, answer, and say what was likely. Every mistake is a ValueError."""
 
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -65,8 +66,15 @@ def seed_of(text: str | None) -> int | None:
     return int(text)
 
 
-def continue_text(shelf: Shelf, name: str, text: str, sampling: Sampling, seed: int | None = None) -> Iterator[Any]:
-    """What the model writes behind `text`, piece by piece; at the end the `AnswerStreamer`.
+def continue_text(
+    shelf: Shelf,
+    name: str,
+    text: str,
+    sampling: Sampling,
+    seed: int | None = None,
+    left: threading.Event | None = None,
+) -> Iterator[Any]:
+    """What the model writes behind `text`, piece by piece; at the end the `AnswerStreamer`, unless `left` is set.
 
     Raises:
         ValueError: for a text that is none or fills the context.
@@ -92,7 +100,7 @@ def continue_text(shelf: Shelf, name: str, text: str, sampling: Sampling, seed: 
         streamer.finish()
         return streamer
 
-    return streamed(work)
+    return streamed(work, left)
 
 
 def answer(
@@ -103,8 +111,9 @@ def answer(
     system: str | None,
     sampling: Sampling,
     seed: int | None = None,
+    left: threading.Event | None = None,
 ) -> Iterator[Any]:
-    """The model's answer to `text` after `messages`, piece by piece; at the end the `Answer`.
+    """The model's answer to `text` after `messages`, piece by piece; at the end the `Answer`, unless `left` is set.
 
     Raises:
         ValueError: as `ChatSession`.
@@ -121,7 +130,7 @@ def answer(
                 set_seed(seed)
             return session.ask(text, on_text)
 
-    return streamed(work)
+    return streamed(work, left)
 
 
 def likely_next(shelf: Shelf, name: str, text: str, sampling: Sampling, show: int = 10) -> NextToken:
