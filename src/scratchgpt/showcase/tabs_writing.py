@@ -141,8 +141,6 @@ def chat(shelf: Shelf, stops: Stops) -> None:
     ) -> Iterator[tuple[Any, Any, str]]:
         sampling, seed = writing.sampling_of(*controls[:-1]), writing.seed_of(controls[-1])
         before, stop = plain(history), stops.of(request)
-        if stop.is_set():
-            return
         asked = [*before, {"role": "user", "content": text}]
         so_far, end = "", None
         for so_far, end in paced(writing.answer(shelf, name, before, text, system, sampling, seed, stop)):  # noqa: B007
