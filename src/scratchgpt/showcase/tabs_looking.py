@@ -194,10 +194,10 @@ def runs(found: Found, read: Read) -> None:
             return missing("training run")
         chosen = choices(names, names, "Runs")
         shown = trusting(gr.Radio(list(CURVES), value=next(iter(CURVES)), label="Curve"))
-        curve = gr.LinePlot(x="step", y="value", color="run", label="By step", height=420)
-        gr.Markdown("### What a score cost")
+        curve = gr.LinePlot(x="step", y="value", color="run", label="By step", show_label=False, height=420)
+        gr.Markdown("### What a score cost\nAccuracies with their 95 % intervals.")
         rows = gr.HTML(elem_id="costs")
-        chart = gr.Plot(label="Accuracy, with 95 % intervals", visible=False)
+        chart = gr.Plot(label="Accuracy, with 95 % intervals", show_label=False, visible=False)
     gr.on([tab.select, chosen.change, shown.change], draw, [chosen, shown], curve)
     gr.on([tab.select, chosen.change], cost, chosen, [rows, chart])
     return None
