@@ -5,6 +5,7 @@ page. Needs the extra [showcase].
 """
 
 import gradio as gr
+from gradio.themes import Default
 
 from . import tabs_looking, tabs_writing
 from .drawing import CSS
@@ -16,7 +17,7 @@ from .widgets import Stops
 MOST_WAITING = 64
 """Requests in the queue; more are refused with a message."""
 
-THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
+THEME = Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
     body_text_color_subdued="*neutral_600",
     body_text_color_subdued_dark="*neutral_400",
     block_info_text_color="*neutral_600",

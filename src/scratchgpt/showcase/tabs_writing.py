@@ -40,7 +40,7 @@ def write(shelf: Shelf, stops: Stops) -> None:
     """A text that the model goes on with, from any of its tokens."""
 
     @told
-    def go_on(request: gr.Request, name: str, text: str, *controls: Any) -> Iterator[tuple[str, str]]:
+    def go_on(request: gr.Request, name: str, text: str, *controls: Any) -> Iterator[tuple[Any, str]]:
         sampling, seed = writing.sampling_of(*controls[:-1]), writing.seed_of(controls[-1])
         end = None
         written = writing.continue_text(shelf, name, text, sampling, seed, stops.of(request))
