@@ -14,21 +14,16 @@ import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from tqdm import tqdm
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
 import scratchgpt  # noqa: F401 - registers the classes
-from scratchgpt.adapters import is_adapter, load_adapter, merge_adapter
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe
 from scratchgpt.data.files import open_text, read_rows, suffix_of
 from scratchgpt.data.labelled_texts import LabelledTexts, read_labelled
 from scratchgpt.data.text_rows import TextRows
 from scratchgpt.evaluation.classification import measure, predict
-from scratchgpt.hub.model_directory import load_model
-from scratchgpt.hub.names import local_copy
+from scratchgpt.evaluation.classifying import label_names, load_classifier, longest_read
 from scratchgpt.hub.staging import check_writable, replaced_file
 
 
@@ -47,20 +42,6 @@ class ClassifyArguments(RecipeArguments):
         super().__post_init__()
         if Path(self.output).suffix not in (".jsonl", ".csv", ".tsv"):
             raise ValueError(f"{self.output}: write to a .jsonl, .csv or .tsv")
-
-
-def load_classifier(name: str, base: str | None = None) -> tuple[Any, PreTrainedTokenizerBase]:
-    """A classifier with all of its weights, its adapter merged, and its tokenizer.
-
-    Raises:
-        ValueError: as `load_adapter` and `load_model`: for a language model, among others, whose head would be random.
-    """
-    name = local_copy(name)
-    if is_adapter(name):
-        adapted, tokenizer = load_adapter(name, base, "SEQ_CLS")
-        return merge_adapter(adapted), tokenizer
-    model = load_model(AutoModelForSequenceClassification, name, dtype=torch.float32)
-    return model, AutoTokenizer.from_pretrained(name)
 
 
 def read_file(arguments: ClassifyArguments, names: list[str]) -> LabelledTexts:
@@ -108,10 +89,9 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError(f"{output} exists: give another file, or --overwrite true")
     check_writable(output.parent)
     model, tokenizer = load_classifier(arguments.model, arguments.base)
-    names = [model.config.id2label[number] for number in range(model.config.num_labels)]
+    names = label_names(model)
     data = read_file(arguments, names)
-    max_length = min(tokenizer.model_max_length, model.config.max_position_embeddings)
-    rows = TextRows(data, tokenizer, max_length)
+    rows = TextRows(data, tokenizer, longest_read(model, tokenizer))
     with tqdm(total=len(rows), unit="text") as bar:
         logits = predict(model, rows, len(names), arguments.batch_size, progress=bar.update)
     probabilities = logits.softmax(-1)

@@ -25,6 +25,7 @@ FLOORS = (
     {"arguments", "attention", "hub", "performance"},
     {"adapters", "data"},
     {"evaluation", "inference", "inspection", "interop", "training"},
+    {"showcase"},
     {"scratchgpt"},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -7,6 +7,17 @@ from transformers import PreTrainedTokenizerBase
 from ..data.chat import stop_token_id
 
 
+def text_settings(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> dict[str, Any]:
+    """`answer_settings` for a text that is continued, which needs no chat template."""
+    ids: Any = tokenizer  # annotated as if ids could be text
+    unk = [] if ids.unk_token_id in (None, ids.eos_token_id) else [ids.unk_token_id]  # in GPT-2 they are one
+    return {
+        "eos_token_id": sorted({*ids.all_special_ids} - {*unk}),
+        "pad_token_id": ids.eos_token_id if ids.pad_token_id is None else ids.pad_token_id,
+        "suppress_tokens": [*unk, *range(len(tokenizer), vocab_size)] or None,
+    }
+
+
 def answer_settings(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> dict[str, Any]:
     """The fields of `GenerationConfig` that follow from the tokenizer.
 
@@ -23,10 +34,4 @@ def answer_settings(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> dict
         ValueError: as `stop_token_id`.
     """
     stop_token_id(tokenizer)  # raises where an answer could not end
-    ids: Any = tokenizer  # annotated as if ids could be text
-    unk = [] if ids.unk_token_id in (None, ids.eos_token_id) else [ids.unk_token_id]  # in GPT-2 they are one
-    return {
-        "eos_token_id": sorted({*ids.all_special_ids} - {*unk}),
-        "pad_token_id": ids.eos_token_id if ids.pad_token_id is None else ids.pad_token_id,
-        "suppress_tokens": [*unk, *range(len(tokenizer), vocab_size)] or None,
-    }
+    return text_settings(tokenizer, vocab_size)

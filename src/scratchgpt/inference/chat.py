@@ -222,7 +222,7 @@ class AnswerStreamer(BaseStreamer):
 
     Args:
         end_ids: tokens that end an answer.
-        on_text: gets the pieces.
+        on_text: gets the pieces; an empty one for a token that completes no character, so that it can raise then too.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, end_ids: set[int], on_text: Callable[[str], None]):
@@ -256,6 +256,5 @@ class AnswerStreamer(BaseStreamer):
 
     def _show(self) -> None:
         text, shown = self._text(), self._shown
-        if len(text) > shown:
-            self._shown = len(text)  # first: Ctrl-C may come while the piece is printed
-            self.on_text(text[shown:])
+        self._shown = max(len(text), shown)  # first: Ctrl-C may come while the piece is printed
+        self.on_text(text[shown:])

@@ -8,10 +8,9 @@ Needs the extra [serve].
 """
 
 import json
-import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -26,6 +25,7 @@ from ..data.chat import Message, render_chat
 from .answer_settings import answer_settings
 from .chat import AnswerStreamer, Sampling, check_text, generate_answer
 from .decoding import compiled_decoding
+from .streaming import streamed
 
 NOT_OFFERED = {
     "n": (None, 1),
@@ -66,10 +66,6 @@ class ChatRequest(BaseModel, extra="allow"):
     seed: int | None = Field(None, ge=0, lt=2**32, strict=True)
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None
-
-
-class ClientLeft(Exception):
-    """Nobody waits for the rest of an answer."""
 
 
 class ChatServer:
@@ -122,47 +118,19 @@ class ChatServer:
 
     def pieces(self, request: ChatRequest, prompt: list[int], wanted: int, sampling: Sampling) -> Iterator[Any]:
         """The answer piece by piece, as it is made in a thread; at the end its `AnswerStreamer`."""
-        made: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        left = threading.Event()
 
-        def on_text(piece: str) -> None:
-            if left.is_set():
-                raise ClientLeft
-            made.put(piece)
-
-        def work() -> None:
+        def work(on_text: Callable[[str], None]) -> AnswerStreamer:
             streamer = AnswerStreamer(self.tokenizer, {*self.settings["eos_token_id"]}, on_text)
-            try:
-                with self.lock:
-                    if request.seed is not None:
-                        set_seed(request.seed)
-                    generate_answer(
-                        self.model,
-                        prompt,
-                        sampling,
-                        streamer,
-                        self.decoding,
-                        max_new_tokens=wanted,
-                        **self.settings,
-                    )
-                streamer.finish()
-                made.put(streamer)
-            except ClientLeft:
-                pass
-            except Exception as error:
-                made.put(error)
+            with self.lock:
+                if request.seed is not None:
+                    set_seed(request.seed)
+                generate_answer(
+                    self.model, prompt, sampling, streamer, self.decoding, max_new_tokens=wanted, **self.settings
+                )
+            streamer.finish()
+            return streamer
 
-        threading.Thread(target=work, daemon=True).start()
-        try:
-            while True:
-                piece = made.get()
-                if isinstance(piece, Exception):
-                    raise piece
-                yield piece
-                if isinstance(piece, AnswerStreamer):
-                    return
-        finally:
-            left.set()
+        return streamed(work)
 
     def complete(self, request: ChatRequest) -> Response:
         """The HTTP answer to a request for a chat completion."""

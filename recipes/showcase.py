@@ -1,0 +1,68 @@
+r"""Show models on a page in the browser: let them write, chat and classify, and look at what they do.
+
+    python recipes/showcase.py --show runs/demo
+    python recipes/showcase.py --show runs/demo/base runs/demo/chat --port 8080
+    scratchgpt showcase runs/demo runs/reviews openai-community/gpt2                   # folders may stand alone
+
+Give runs, folders of runs, model directories, adapters, tokenizers, or names on the Hub. A model is loaded when it is
+first asked for; `--memory_gb` bounds the weights that are open at once, and the least recently used model leaves.
+What computes waits in one queue. The page answers to this machine only unless `--host` says otherwise: there is no
+access control. It needs no network. Needs the extra [showcase]: pip install "scratchgpt[showcase]"
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+from transformers.utils.logging import disable_progress_bar
+
+import scratchgpt  # noqa: F401 - registers the classes
+from scratchgpt.arguments import RecipeArguments, option, parse_arguments, run_recipe
+from scratchgpt.performance import check_device
+from scratchgpt.showcase.finding import find
+from scratchgpt.showcase.shelf import Shelf
+from scratchgpt.training.metrics import read_metrics
+
+
+@dataclass
+class ShowcaseArguments(RecipeArguments):
+    show: list[str] = option([], "Folders and names on the Hub; also without --show, before all other options.")
+    host: str = option("127.0.0.1", "Address to listen on; 0.0.0.0 lets other machines in.")
+    port: int = option(7860, "Port to listen on.", at_least=1, at_most=65535)
+    memory_gb: float = option(4.0, "Gigabytes of weights that may be open at once.", above=0)
+    dtype: Literal["float32", "bfloat16", "float16"] | None = option(None, "Default: bfloat16 where it is fast.")
+    device: str = option("cpu", "Where to compute: cpu, cuda, …")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.show:
+            raise ValueError("there is nothing to show: give runs, folders of runs, models, or names on the Hub")
+
+
+def with_option(argv: list[str]) -> list[str]:
+    """`runs/a runs/b --port 1` → `--show runs/a runs/b --port 1`; a YAML file stays what it is."""
+    stands_alone = argv and not argv[0].startswith("-") and not argv[0].endswith((".yaml", ".yml"))
+    return ["--show", *argv] if stands_alone else argv
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(ShowcaseArguments, with_option(sys.argv[1:] if argv is None else argv))
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read on import: it would ask the network for news
+    check_device(arguments.device)
+    found = find(arguments.show)
+    try:
+        from scratchgpt.showcase.page import build_page, serve
+    except ImportError as error:
+        raise ValueError(
+            f'{error}: the page needs the extra [showcase]: pip install "scratchgpt[showcase]"'
+        ) from error
+    disable_progress_bar()
+    shelf = Shelf(found, arguments.memory_gb * 1e9, arguments.dtype, arguments.device)
+    page = build_page(found, shelf, read_metrics)
+    print(f"showing {len(found.models)} models: {serve(page, arguments.host, arguments.port)}", flush=True)
+    page.block_thread()
+
+
+if __name__ == "__main__":
+    run_recipe(main)

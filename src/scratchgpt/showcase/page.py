@@ -1,0 +1,71 @@
+"""The page, of gradio's components: what a visitor touches, and which function of this package answers.
+
+Everything that computes waits in one queue, first come, first served; what a visitor gets wrong is a message in the
+page. Needs the extra [showcase].
+"""
+
+import gradio as gr
+from gradio.themes import Default
+
+from . import tabs_looking, tabs_writing
+from .drawing import CSS
+from .finding import Found
+from .shelf import Shelf
+from .training_runs import Read
+from .widgets import Stops
+
+MOST_WAITING = 64
+"""Requests in the queue; more are refused with a message."""
+
+THEME = Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
+    body_text_color_subdued="*neutral_600",
+    body_text_color_subdued_dark="*neutral_400",
+    block_info_text_color="*neutral_600",
+    block_info_text_color_dark="*neutral_400",
+)
+"""Without fonts from elsewhere, or any to load; notes dark enough to be read."""
+
+
+def build_page(found: Found, shelf: Shelf, read: Read) -> gr.Blocks:
+    """
+    Args:
+        read: lines of a metrics.jsonl.
+    """
+    stops = Stops()
+    with gr.Blocks(title="scratchgpt", analytics_enabled=False, fill_width=False) as page:
+        gr.Markdown("# scratchgpt\nModels that were trained from scratch, to try and to look into.")
+        with gr.Tabs():
+            tabs_writing.write(shelf, stops)
+            tabs_writing.chat(shelf, stops)
+            tabs_looking.classify(shelf)
+            tabs_looking.tokenizers(shelf)
+            tabs_looking.attention(shelf)
+            tabs_looking.runs(found, read)
+            tabs_looking.evaluation(found)
+        page.unload(stops.stop)
+    page.queue(max_size=MOST_WAITING, default_concurrency_limit=8)
+    return page
+
+
+def serve(page: gr.Blocks, host: str, port: int) -> str:
+    """Begins to serve the page, in a thread; returns its address.
+
+    Raises:
+        ValueError: for a port or an address that cannot be had.
+    """
+    try:
+        _, address, _ = page.launch(
+            server_name=host,
+            server_port=port,
+            prevent_thread_lock=True,
+            share=False,
+            quiet=True,
+            footer_links=[],
+            ssr_mode=False,
+            enable_monitoring=False,
+            theme=THEME,
+            css=CSS,
+        )
+    except OSError as error:
+        raise ValueError(f"{host}:{port} cannot be listened on: give another --port or --host") from error
+    return address
