@@ -11,6 +11,7 @@ Any finished run of pretrain.py, finetune_classifier.py or finetune_instruct.py.
 import os
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import scratchgpt  # noqa: F401 - registers the classes
@@ -71,6 +72,9 @@ def main(argv: list[str] | None = None) -> None:
             print(f"Classify a file: {command} classify --model {final} --help")
         else:
             print(f"Chat with it: {command} chat --model {final}")
+    missing = "" if find_spec("gradio") else '  (needs pip install "scratchgpt[showcase]")'
+    shown = os.path.commonpath(runs) if len(runs) > 1 else runs[0]
+    print(f"Try all of it in the browser: {command} showcase {shown}{missing}")
 
 
 if __name__ == "__main__":
