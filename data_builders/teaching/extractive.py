@@ -103,7 +103,7 @@ def opening(paragraphs: list[str], words: int) -> str:
             break
         del rest[0]
     if rest:
-        if kept and count_words(kept[-1]) < 4:
+        if kept and count_words(kept[-1]) < 4 and not ITEM.match(kept[-1]):
             del kept[-1]  # a heading within the line, whose paragraph did not fit
         kept = _without_torn_list(kept, rest[0])
     text = "\n\n".join(kept)
