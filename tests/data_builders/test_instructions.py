@@ -134,7 +134,9 @@ def test_an_answer_holds_no_torn_list_and_no_torn_formula() -> None:
     assert opening(phases, 13) == "\n\n".join(phases[:3])
     assert opening(phases[1:], 4) == ""
     assert opening(["We are first here. The solution is of the form", "Here Z is a sum."], 50) == "We are first here."
-    assert opening(["There are two ways.", "Curriculum Sampling. We sample by difficulty."], 6) == "There are two ways."
+    assert (
+        opening(["There are two ways.", "Curriculum Sampling. We sample by difficulty."], 6) == "There are two ways."
+    )
 
 
 def test_terms() -> None:

@@ -48,6 +48,13 @@ class Run:
             raise ValueError(f"{file} is missing: measure {self.name} again, into a new directory")
         return json.loads(file.read_text(encoding="utf-8"))
 
+    @property
+    def judged(self) -> dict[str, Any]:
+        """The score that a judge gave its answers, where `recipes/judge.py` wrote it into `judge/` of its directory."""
+        file = self.directory / "judge" / FILE
+        found = json.loads(file.read_text(encoding="utf-8"))["judge"] if file.is_file() else {}
+        return {"judge": found["score"]} if "score" in found else {}
+
 
 @dataclass(frozen=True)
 class Row:

@@ -115,6 +115,7 @@ def _page(rows: Sequence[Row], tasks: Sequence[Task], summary: str, plots: Seque
             [[row.name, *(_cell(row, task) for task in tasks)] for row in rows],
         ),
         *_published(tasks),
+        *_all_scores(rows, tasks),
         "## Pair by pair",
         "Difference: the first minus the second, on the same items, with its interval corrected for "
         f"{number} comparisons; of percentages in points. p-value: corrected too. Smallest difference: what would "
@@ -184,6 +185,32 @@ def _published(tasks: Sequence[Task]) -> list[str]:
             shown = ", ".join(f"{model} {task.show(value)}" for model, value in known.items())
             lines.append(f"Published for {task.suite}: {shown}.")
     return lines
+
+
+def _all_scores(rows: Sequence[Row], tasks: Sequence[Task]) -> list[str]:
+    """Of a suite with more metrics than those that are compared, all of them, and a judge's score of its answers."""
+    page = []
+    for suite in dict.fromkeys(task.suite for task in tasks):
+        have = next(task.rows for task in tasks if task.suite == suite)
+        found = [run.results[suite] | (run.judged if suite == "answers" else {}) for row in have for run in row.runs]
+        names = [name for name in found[0] if "/" not in name and all(name in each for each in found)]
+        if len(names) > sum(task.suite == suite for task in tasks):
+            lines = [
+                [
+                    name,
+                    *(
+                        _cell(row, Task(suite, name, [row], {row.name: score_of(row, suite, name)}, None))
+                        for row in have
+                    ),
+                ]
+                for name in names
+            ]
+            page += [
+                f"## All scores of {suite}",
+                "Not tested for differences, with 95 % intervals.",
+                table(["", *(row.name for row in have)], lines),
+            ]
+    return page
 
 
 def _parts(rows: Sequence[Row], tasks: Sequence[Task]) -> list[str]:
