@@ -48,13 +48,6 @@ class Run:
             raise ValueError(f"{file} is missing: measure {self.name} again, into a new directory")
         return json.loads(file.read_text(encoding="utf-8"))
 
-    @property
-    def judged(self) -> dict[str, Any]:
-        """The score that a judge gave its answers, where `recipes/judge.py` wrote it into `judge/` of its directory."""
-        file = self.directory / "judge" / FILE
-        found = json.loads(file.read_text(encoding="utf-8"))["judge"] if file.is_file() else {}
-        return {"judge": found["score"]} if "score" in found else {}
-
 
 @dataclass(frozen=True)
 class Row:
@@ -134,7 +127,15 @@ def _read_run(directory: Path, name: str) -> Run:
     results = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if "identities" not in results:
         raise ValueError(f"{directory} holds no results of an evaluation: measure the model with recipes/evaluate.py")
+    if "answers" in results:
+        results["answers"] |= _judged(directory / "judge" / FILE)
     return Run(name, directory, results)
+
+
+def _judged(file: Path) -> dict[str, Any]:
+    """The score that a judge gave a model's answers, where `recipes/judge.py` wrote it there."""
+    found = json.loads(file.read_text(encoding="utf-8"))["judge"] if file.is_file() else {}
+    return {"judge": found["score"]} if "score" in found else {}
 
 
 def _group(runs: Sequence[Run]) -> list[Row]:

@@ -162,6 +162,11 @@ def _cell(row: Row, task: Task) -> str:
     return f"{task.show(score.value)}{interval}{verdict}"
 
 
+def _any_cell(row: Row, suite: str, metric: str, chance: float | None = None) -> str:
+    """Of a metric that is not compared."""
+    return _cell(row, Task(suite, metric, [row], {row.name: score_of(row, suite, metric)}, chance))
+
+
 def _interval(task: Task, interval: tuple[float, float]) -> str:
     return " to ".join(task.show(end).removesuffix(" %") for end in interval)
 
@@ -192,19 +197,10 @@ def _all_scores(rows: Sequence[Row], tasks: Sequence[Task]) -> list[str]:
     page = []
     for suite in dict.fromkeys(task.suite for task in tasks):
         have = next(task.rows for task in tasks if task.suite == suite)
-        found = [run.results[suite] | (run.judged if suite == "answers" else {}) for row in have for run in row.runs]
+        found = [run.results[suite] for row in have for run in row.runs]
         names = [name for name in found[0] if "/" not in name and all(name in each for each in found)]
         if len(names) > sum(task.suite == suite for task in tasks):
-            lines = [
-                [
-                    name,
-                    *(
-                        _cell(row, Task(suite, name, [row], {row.name: score_of(row, suite, name)}, None))
-                        for row in have
-                    ),
-                ]
-                for name in names
-            ]
+            lines = [[name, *(_any_cell(row, suite, name) for row in have)] for name in names]
             page += [
                 f"## All scores of {suite}",
                 "Not tested for differences, with 95 % intervals.",
@@ -222,11 +218,12 @@ def _parts(rows: Sequence[Row], tasks: Sequence[Task]) -> list[str]:
         have = [row for row in task.rows if all(set(parts) <= set(run.results[task.suite]) for run in row.runs)]
         if parts and have:
             lines = [
-                [part.partition("/")[2].replace("_", " "),
-                 *(_cell(row, Task(task.suite, part, [row], {row.name: score_of(row, task.suite, part)}, task.chance))
-                   for row in have)]
+                [
+                    part.partition("/")[2].replace("_", " "),
+                    *(_any_cell(row, task.suite, part, task.chance) for row in have),
+                ]
                 for part in parts
-            ]  # fmt: skip
+            ]
             page += [
                 f"## Parts of {task.title}",
                 "Not tested for differences: among so many, some differ by accident.",
