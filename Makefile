@@ -14,6 +14,7 @@ REPORTS ?=
 SIZE ?=
 GPT2 ?= openai-community/gpt2
 RUN := runs/reports
+DEVICE := $(if $(filter gpu,$(SIZE)),--device cuda)
 
 TORCH := $(shell grep '^torch==' constraints.txt)
 
@@ -75,8 +76,11 @@ demo: .venv/run.stamp
 
 # The same; rm -r runs/reports starts anew. pdf_reports.py ends with 3 where it skipped a file, and has said which.
 reports: .venv/reports.stamp
+	@! test -f $(RUN)/asked || echo "$(REPORTS) $(SIZE)" | cmp -s - $(RUN)/asked || \
+		{ echo "$(RUN) is of REPORTS, SIZE = $$(cat $(RUN)/asked): rm -r $(RUN) starts anew"; exit 2; }
 	@test -d $(RUN)/data/passages || $(BIN)/python data_builders/pdf_reports.py --source $(REPORTS) \
-		--output_dir $(RUN)/data || test $$? = 3
+		--output_dir $(RUN)/data --overwrite true || test $$? = 3
+	@echo "$(REPORTS) $(SIZE)" > $(RUN)/asked
 	@test -d $(RUN)/chats || $(BIN)/python data_builders/instructions.py --source $(RUN)/data --output_dir $(RUN)/chats
 	@set -e; for model in words bpe; do here=$(RUN)/$$model; \
 		test -d $$here/tokenizer || $(BIN)/python recipes/train_tokenizer.py \
@@ -90,16 +94,16 @@ reports: .venv/reports.stamp
 	done
 	@test -d $(RUN)/gpt2/base/final || $(BIN)/python recipes/import_gpt2.py --model_name_or_path $(GPT2) \
 		--output_dir $(RUN)/gpt2/base/final || \
-		{ test $$? = 2 && echo "The table is without GPT-2; GPT2=folder names its weights."; }
-	@! test -d $(RUN)/gpt2/base/final || test -f $(RUN)/gpt2/chat/results.json || \
-		$(BIN)/python recipes/finetune_instruct.py recipes/configs/finetune_instruct/reports_gpt2.yaml \
-		--resume_from_checkpoint true
+		{ test $$? = 2 && echo "The table is without GPT-2: GPT2=folder names its weights."; }
+	@! test -d $(RUN)/gpt2/base/final || test -f $(RUN)/gpt2/chat/results.json || $(BIN)/python \
+		recipes/finetune_instruct.py recipes/configs/finetune_instruct/reports_gpt2.yaml --resume_from_checkpoint true
 	@$(BIN)/python recipes/evaluate.py $$(printf -- '--model %s ' $(RUN)/*/base/final $(RUN)/*/chat/final) \
-		--suite answers --data $(RUN)/chats --split test $(if $(SIZE),--device cuda) \
-		$(BERTSCORE:%=--bertscore_model %) --output_dir $(RUN)/evaluation
+		--suite answers --data $(RUN)/chats --split test $(DEVICE) $(BERTSCORE:%=--bertscore_model %) \
+		--output_dir $(RUN)/evaluation
 	@set -e; for answers in $(if $(JUDGE),$(RUN)/evaluation/*/answers.jsonl); do $(BIN)/python recipes/judge.py \
-		--answers $$answers --judge $(JUDGE) $(if $(SIZE),--device cuda) --output_dir $$(dirname $$answers)/judge; done
-	@$(if $(JUDGE),$(BIN)/scratchgpt compare $$(dirname $(RUN)/evaluation/*/answers.jsonl) --output $(RUN)/evaluation)
+		--answers $$answers --judge $(JUDGE) $(DEVICE) --output_dir $$(dirname $$answers)/judge; done
+	@$(if $(JUDGE),$(BIN)/python -m scratchgpt_cli compare $$(dirname $(RUN)/evaluation/*/answers.jsonl) \
+		--output $(RUN)/evaluation)
 	@echo "The table: $(RUN)/evaluation/comparison.md"
 
 test: .venv/dev.stamp
