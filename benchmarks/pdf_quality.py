@@ -40,6 +40,7 @@ from records import RESULTS, SHARED_DATA, append, machine
 from scratchgpt.evaluation.log_likelihoods import LogLikelihoods, prefix_token
 from scratchgpt.evaluation.text import tokenize, windows
 from scratchgpt.inference.decoding import load_for_decoding
+from scratchgpt.training.run_identity import hash_weights
 
 HEADINGS = Path(__file__).resolve().parent / "pdf_headings.json"
 WORD = re.compile(r"[^\W\d_]+")
@@ -155,10 +156,10 @@ def main() -> None:
     zstandard = importlib.import_module("zstandard")
     with zstandard.open(arguments.data / "seed/combined_clean.txt.zst", "rt", encoding="utf-8") as stream:
         corpus = stream.read()
-    scorer = None
+    scorer, weights = None, {}
     if arguments.model is not None:
         model, tokenizer = load_for_decoding(arguments.model, dtype="float32")
-        scorer = LogLikelihoods(model), tokenizer
+        scorer, weights = (LogLikelihoods(model), tokenizer), {"weights": hash_weights(model)}
     headings = json.loads(HEADINGS.read_text(encoding="utf-8"))
     known = vocabulary({name: plain(file) for name, file in files.items()}, corpus)
     candidates: dict[str, Callable[[Path], str | None]] = {"scratchgpt": ours, "pymupdf": plain}
@@ -197,8 +198,8 @@ def main() -> None:
                 }
                 for metric, value in values.items()
             ]
-            print(candidate, name, {metric: round(value, 1) for metric, value in values.items()})
-    facts = machine(*packages)
+            print(candidate, name, {metric: round(value, 2) for metric, value in values.items()})
+    facts = machine(*packages) | weights
     append((each | facts for each in measurements), arguments.output)
 
 
