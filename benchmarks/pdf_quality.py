@@ -126,7 +126,7 @@ def measure(text: str, headings: list[str], known: set[str]) -> dict[str, float]
 
 def bits_per_byte(text: str, model: LogLikelihoods, tokenizer: Any) -> float:
     (tokens,) = tokenize(tokenizer, [text])
-    pieces = list(windows(tokens, prefix_token(tokenizer), model.context, model.context // 2))
+    pieces = list(windows(tokens, prefix_token(tokenizer), model.context, model.context))
     nats = -sum(score.log_likelihood for score in model.score(pieces))
     return nats / math.log(2) / len(text.encode())
 
