@@ -9,12 +9,20 @@ WORKERS ?= 2
 # Everything that make demo writes.
 DEMO := runs/demo
 
+# What make reports reads, and what it writes. SIZE=gpu takes recipes/configs/*/reports_gpu.yaml.
+REPORTS ?=
+SIZE ?=
+GPT2 ?= openai-community/gpt2
+RUN := runs/reports
+DEVICE := $(if $(filter gpu,$(SIZE)),--device cuda)
+
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: help demo test test-newest test-oldest test-versions lint format bench bench-gpu clean
+.PHONY: help demo reports test test-newest test-oldest test-versions lint format bench bench-gpu clean
 
 help:
 	@echo "make demo     tokenizer, base model, classifier, chat model, from the documentation of Python: about ten minutes"
+	@echo "make reports  three models that know the PDFs in a folder, compared: make reports REPORTS=folder (docs/reports.md)"
 	@echo "make test     the test suite (PYTEST='-m slow' and the like are passed on)"
 	@echo "make test-newest, test-oldest   the tests on the newest and the oldest versions that pyproject.toml allows"
 	@echo "make test-versions   the tests on many versions of transformers; writes docs/versions.md"
@@ -33,6 +41,10 @@ help:
 
 .venv/run.stamp: .venv/torch.stamp pyproject.toml
 	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+.venv/reports.stamp: .venv/torch.stamp pyproject.toml
+	$(PIP) install -c constraints.txt -e '.[pdf,eval]'
 	@touch $@
 
 .venv/dev.stamp: .venv/torch.stamp pyproject.toml
@@ -61,6 +73,38 @@ demo: .venv/run.stamp
 	@$(BIN)/python recipes/results_page.py --run_dir $(DEMO)/base --data $(DEMO)/data/text \
 		--evaluation_dir $(DEMO)/evaluation --classifier_dir $(DEMO)/classifier --chat_dir $(DEMO)/chat \
 		--output $(DEMO)/RESULTS.md
+
+# The same; rm -r runs/reports starts anew. pdf_reports.py ends with 3 where it skipped a file, and has said which.
+reports: .venv/reports.stamp
+	@! test -f $(RUN)/asked || echo "$(REPORTS) $(SIZE)" | cmp -s - $(RUN)/asked || \
+		{ echo "$(RUN) is of REPORTS, SIZE = $$(cat $(RUN)/asked): rm -r $(RUN) starts anew"; exit 2; }
+	@test -d $(RUN)/data/passages || $(BIN)/python data_builders/pdf_reports.py --source $(REPORTS) \
+		--output_dir $(RUN)/data --overwrite true || test $$? = 3
+	@echo "$(REPORTS) $(SIZE)" > $(RUN)/asked
+	@test -d $(RUN)/chats || $(BIN)/python data_builders/instructions.py --source $(RUN)/data --output_dir $(RUN)/chats
+	@set -e; for model in words bpe; do here=$(RUN)/$$model; \
+		test -d $$here/tokenizer || $(BIN)/python recipes/train_tokenizer.py \
+			recipes/configs/train_tokenizer/reports_$$model.yaml; \
+		test -f $$here/base/results.json || $(BIN)/python recipes/pretrain.py \
+			recipes/configs/pretrain/reports$(SIZE:%=_%).yaml --tokenizer $$here/tokenizer \
+			--output_dir $$here/base --resume_from_checkpoint true; \
+		test -f $$here/chat/results.json || $(BIN)/python recipes/finetune_instruct.py \
+			recipes/configs/finetune_instruct/reports$(SIZE:%=_%).yaml --model_name_or_path $$here/base/final \
+			--output_dir $$here/chat --resume_from_checkpoint true; \
+	done
+	@test -d $(RUN)/gpt2/base/final || $(BIN)/python recipes/import_gpt2.py --model_name_or_path $(GPT2) \
+		--output_dir $(RUN)/gpt2/base/final || \
+		{ test $$? = 2 && echo "The table is without GPT-2: GPT2=folder names its weights."; }
+	@! test -d $(RUN)/gpt2/base/final || test -f $(RUN)/gpt2/chat/results.json || $(BIN)/python \
+		recipes/finetune_instruct.py recipes/configs/finetune_instruct/reports_gpt2.yaml --resume_from_checkpoint true
+	@$(BIN)/python recipes/evaluate.py $$(printf -- '--model %s ' $(RUN)/*/base/final $(RUN)/*/chat/final) \
+		--suite answers --data $(RUN)/chats --split test $(DEVICE) $(BERTSCORE:%=--bertscore_model %) \
+		--output_dir $(RUN)/evaluation
+	@set -e; for answers in $(if $(JUDGE),$(RUN)/evaluation/*/answers.jsonl); do $(BIN)/python recipes/judge.py \
+		--answers $$answers --judge $(JUDGE) $(DEVICE) --output_dir $$(dirname $$answers)/judge; done
+	@$(if $(JUDGE),$(BIN)/python -m scratchgpt_cli compare $$(dirname $(RUN)/evaluation/*/answers.jsonl) \
+		--output $(RUN)/evaluation)
+	@echo "The table: $(RUN)/evaluation/comparison.md"
 
 test: .venv/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)

@@ -16,6 +16,7 @@ question. Hence the conditions: an answer to "what is X" begins with X and a ver
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 
 from scratchgpt.data.splits import draw
 
@@ -47,7 +48,9 @@ CAPTION = re.compile(
     r"(?P<kind>Figure|Fig\.|Table|Tab\.)\s*(?P<number>[A-Z]?\d+(?:\.\d+)*)\s*[:.|—–-]?\s*(?P<text>.+)", re.S
 )
 HEADING = re.compile(r"^#{2,6} (?:(?:Appendix\s+)?(?:\d+(?:\.\d+)*|[A-Z](?:\.\d+)*|[IVX]+)[.:]?\s+)?(?P<name>.+)$")
-NUMBER = re.compile(r"(?<![\w.,/-])\d+(?:,\d{3})*(?:\.\d+)?(?:%|[KMBT]\b)?(?![\w/-])")
+NUMBER = re.compile(r"(?<![\w.,/:’'-])\d+(?:,\d{3})*(?:\.\d+)?(?:%|[KMBT]\b)?(?![\w/-]|:\d)")
+ENDS = re.compile(r"[.!?:。！？：][\"”’)]*$")
+ITEM = re.compile(r"[-•] |\(?\d{1,2}[.)] ")
 GENERAL = re.compile(
     r"(introduction|conclusions?|discussion|results?|evaluation|experiments?|appendix|background|limitations?|"
     r"approach|method|methods|methodology|overview|prompts?|outputs?.*|related works?|acknowledge?ments?)$",
@@ -86,21 +89,38 @@ class Pair:
 def opening(paragraphs: list[str], words: int) -> str:
     """As many whole sentences from the beginning as `words` words hold, none that announces what is cut off."""
     kept: list[str] = []
-    for paragraph in paragraphs:
+    rest = list(paragraphs)
+    while rest:
         part: list[str] = []
-        for sentence in sentences(paragraph):
-            if count_words(" ".join([*kept, *part, sentence])) > words:
-                break
+        for sentence in sentences(rest[0]):
+            if count_words(" ".join([*kept, *part, sentence])) > words or not ENDS.search(sentence):
+                break  # a sentence without an end went on in a formula
             part.append(sentence)
+        whole = len(part) == len(sentences(rest[0]))
         if part:
             kept.append(" ".join(part))
-        if len(part) < len(sentences(paragraph)):
+        if not whole:
             break
+        del rest[0]
+    if rest:
+        if kept and count_words(kept[-1]) < 4 and not ITEM.match(kept[-1]):
+            del kept[-1]  # a heading within the line, whose paragraph did not fit
+        kept = _without_torn_list(kept, rest[0])
     text = "\n\n".join(kept)
     while text and not re.search(r"[.!?。][\"”’)]*$", text):
         shorter = re.sub(r"(?:^|(?<=[.!?])[\"”’)]*\s+)[^.!?]*[^.!?\"”’)]*$", "", text)
         text = shorter.rstrip() if len(shorter) < len(text) else ""
     return text
+
+
+def _without_torn_list(kept: list[str], following: str) -> list[str]:
+    """The paragraphs without the items of a list of which more follow; what announced them goes in `opening`."""
+    announced = next((i for i in range(len(kept) - 1, -1, -1) if kept[i].endswith(":")), -1)
+    if announced < 0 and not (kept and ITEM.match(kept[0])):  # there is none, or it is all that there is
+        return kept
+    items = list(takewhile(ITEM.match, kept[announced + 1 :]))
+    complete = items and not (items == kept[announced + 1 :] and ITEM.match(following))
+    return kept if complete else kept[: announced + 1]
 
 
 def parse(text: str) -> list[tuple[str, list[str]]]:
@@ -180,11 +200,12 @@ def _lists(sections: list[tuple[str, list[str]]], ask) -> Iterator[Pair]:
                 continue
             items = []
             for item in paragraphs[index + 1 :]:
-                if not re.match(r"(- |\(?\d{1,2}[.)] )", item):
+                if not ITEM.match(item):
                     break
                 items.append(item)
             lead = sentences(paragraph)[-1]
-            if len(items) >= 2 and count_words(" ".join(items)) <= 250 and not POINTS_BACK.match(lead):
+            says = count_words(lead) >= 8 and not POINTS_BACK.match(lead)  # “We find:” could be anywhere
+            if says and len(items) >= 2 and count_words(" ".join(items)) <= 250:
                 yield Pair(ask("list", lead=lead), "\n".join(items), "list")
 
 
@@ -226,6 +247,8 @@ def _fits_gap(sentence: str, match: re.Match[str]) -> bool:
     """Whether a number says something: no year, no number of a table, of a section or of an item, and its only one."""
     before = sentence[: match.start()]
     if re.search(r"(?:Table|Figure|Fig\.|Section|Appendix|Eq\.|Stage|Part|version|v|Step|\()\s*$|^\W*$", before):
+        return False
+    if re.search(r"\b(?:Tables?|Figures?|Sections?|Figs?\.)\s[\d., ]*(?:and|to|or)\s*$", before):
         return False
     if re.search(r"[A-Z][\w-]*\s*$", before) or re.fullmatch(r"\d", match[0]):
         return False  # the version or the number of something, or a number that many others would fit

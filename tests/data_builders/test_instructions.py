@@ -104,6 +104,8 @@ def test_gaps_are_numbers_that_say_something() -> None:
         "We train the large model on 512 accelerators for a week.": ["512"],
         "As others did before us [12, 13], we train on 2,048 of them.": ["2,048"],
         "The sizes are 7B/13B/65B in the version of the year 2023 here.": [],
+        "We show what came of it for all of them in Tables 11 and 12.": [],
+        "It departs at 10:40 every day but on days of AIME’24 and others.": [],
         "We follow Yuan 2.0 and Table 12 and say no more about it.": [],
     }
     for sentence, numbers in fits.items():
@@ -123,6 +125,18 @@ def test_an_answer_ends_with_a_sentence() -> None:
     assert opening(["One two three. Four five six. Seven eight nine."], 7) == "One two three. Four five six."
     assert opening(["We use the following:", "- a thing"], 50) == ""
     assert opening(["A first. We use the following:"], 50) == "A first."
+
+
+def test_an_answer_holds_no_torn_list_and_no_torn_formula() -> None:
+    phases = ["We begin. It has these phases:", "- One of them.", "- Two more.", "Then it ends."]
+    assert opening(phases, 9) == "We begin."
+    assert opening(phases, 11) == "We begin."
+    assert opening(phases, 13) == "\n\n".join(phases[:3])
+    assert opening(phases[1:], 4) == ""
+    assert opening(["We are first here. The solution is of the form", "Here Z is a sum."], 50) == "We are first here."
+    assert (
+        opening(["There are two ways.", "Curriculum Sampling. We sample by difficulty."], 6) == "There are two ways."
+    )
 
 
 def test_terms() -> None:

@@ -118,6 +118,30 @@ def test_pictures_are_drawn_where_there_is_something_to_draw(tmp_path: Path) -> 
     assert "| a | 1 | not known | not known |" in (tmp_path / PAGE).read_text(encoding="utf-8")
 
 
+def test_all_scores_of_answers_are_there_and_a_judges(tmp_path: Path) -> None:
+    """Only the first metric is compared: of the others, BLEU with its parts among them, the scores are shown."""
+    for name, level in (("base", 0.1), ("tuned", 0.3)):
+        found = {
+            "bleu": Measurement(100 * level, 60, (1.0, 2.0), "bleu"),
+            "rougeL": Measurement(level, 60, (level - 0.05, level + 0.05), "rouge"),
+            "distinct_1": Measurement(0.5, 99, None, "distinct"),
+        }
+        Results(tmp_path / name, {"weights": name}).record(
+            Named("answers"), SuiteResult(found, {"rougeL": noisy(level)})
+        )
+        judged = SuiteResult({"score": Measurement(50 + 100 * level, 60, (55.0, 85.0), "judge")})
+        Results(tmp_path / name / "judge", {"name": "a judge"}).record(Named("judge"), judged)
+    write_report([tmp_path / "base", tmp_path / "tuned"], tmp_path)
+    page = (tmp_path / PAGE).read_text(encoding="utf-8")
+    assert "tuned (0.3000) is better than base (0.1000)" in page
+    assert "| bleu | 10.0000 (1.0000 to 2.0000) | 30.0000 (1.0000 to 2.0000) |" in page
+    assert "| distinct_1 | 0.5000 | 0.5000 |" in page
+    assert "| judge | 60.0000 (55.0000 to 85.0000) | 80.0000 (55.0000 to 85.0000) |" in page
+    (tmp_path / "base" / "judge" / "results.json").unlink()
+    write_report([tmp_path / "base", tmp_path / "tuned"], tmp_path)
+    assert "| judge |" not in (tmp_path / PAGE).read_text(encoding="utf-8"), "a score beside nothing"
+
+
 def test_seeds_of_one_recipe_are_one_row(tmp_path: Path) -> None:
     shares = (0.7, 0.72, 0.71)
     directories = [

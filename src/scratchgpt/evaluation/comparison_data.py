@@ -126,7 +126,15 @@ def _read_run(directory: Path, name: str) -> Run:
     results = read_results(directory)
     if results is None:
         raise ValueError(f"{directory} holds no results of an evaluation: measure the model with recipes/evaluate.py")
+    if "answers" in results:
+        results["answers"] |= _judged(directory / "judge" / FILE)
     return Run(name, directory, results)
+
+
+def _judged(file: Path) -> dict[str, Any]:
+    """The score that a judge gave a model's answers, where `recipes/judge.py` wrote it there."""
+    found = json.loads(file.read_text(encoding="utf-8"))["judge"] if file.is_file() else {}
+    return {"judge": found["score"]} if "score" in found else {}
 
 
 def _group(runs: Sequence[Run]) -> list[Row]:

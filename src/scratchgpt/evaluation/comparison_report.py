@@ -115,6 +115,7 @@ def _page(rows: Sequence[Row], tasks: Sequence[Task], summary: str, plots: Seque
             [[row.name, *(_cell(row, task) for task in tasks)] for row in rows],
         ),
         *_published(tasks),
+        *_all_scores(rows, tasks),
         "## Pair by pair",
         "Difference: the first minus the second, on the same items, with its interval corrected for "
         f"{number} comparisons; of percentages in points. p-value: corrected too. Smallest difference: what would "
@@ -161,6 +162,11 @@ def _cell(row: Row, task: Task) -> str:
     return f"{task.show(score.value)}{interval}{verdict}"
 
 
+def _any_cell(row: Row, suite: str, metric: str, chance: float | None = None) -> str:
+    """Of a metric that is not compared."""
+    return _cell(row, Task(suite, metric, [row], {row.name: score_of(row, suite, metric)}, chance))
+
+
 def _interval(task: Task, interval: tuple[float, float]) -> str:
     return " to ".join(task.show(end).removesuffix(" %") for end in interval)
 
@@ -186,6 +192,23 @@ def _published(tasks: Sequence[Task]) -> list[str]:
     return lines
 
 
+def _all_scores(rows: Sequence[Row], tasks: Sequence[Task]) -> list[str]:
+    """Of a suite with more metrics than those that are compared, all of them, and a judge's score of its answers."""
+    page = []
+    for suite in dict.fromkeys(task.suite for task in tasks):
+        have = next(task.rows for task in tasks if task.suite == suite)
+        found = [run.results[suite] for row in have for run in row.runs]
+        names = [name for name in found[0] if "/" not in name and all(name in each for each in found)]
+        if len(names) > sum(task.suite == suite for task in tasks):
+            lines = [[name, *(_any_cell(row, suite, name) for row in have)] for name in names]
+            page += [
+                f"## All scores of {suite}",
+                "Not tested for differences, with 95 % intervals.",
+                table(["", *(row.name for row in have)], lines),
+            ]
+    return page
+
+
 def _parts(rows: Sequence[Row], tasks: Sequence[Task]) -> list[str]:
     """Of a metric that has parts, such as the phenomena of BLiMP, their scores."""
     page = []
@@ -195,11 +218,12 @@ def _parts(rows: Sequence[Row], tasks: Sequence[Task]) -> list[str]:
         have = [row for row in task.rows if all(set(parts) <= set(run.results[task.suite]) for run in row.runs)]
         if parts and have:
             lines = [
-                [part.partition("/")[2].replace("_", " "),
-                 *(_cell(row, Task(task.suite, part, [row], {row.name: score_of(row, task.suite, part)}, task.chance))
-                   for row in have)]
+                [
+                    part.partition("/")[2].replace("_", " "),
+                    *(_any_cell(row, task.suite, part, task.chance) for row in have),
+                ]
                 for part in parts
-            ]  # fmt: skip
+            ]
             page += [
                 f"## Parts of {task.title}",
                 "Not tested for differences: among so many, some differ by accident.",
