@@ -1,6 +1,7 @@
 """The stages of `make reports`: its own configurations one after the other, on PDFs drawn here, for a few steps."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -99,7 +100,11 @@ def make(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
     command = ["make", "--no-print-directory", "-o", ".venv/reports.stamp", f"BIN={Path(sys.executable).parent}"]
-    return subprocess.run([*command, "reports", *words], cwd=folder, capture_output=True, text=True, timeout=300)
+    # Not as a part of the `make test` that may have started this.
+    alone = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(
+        [*command, "reports", *words], cwd=folder, env=alone, capture_output=True, text=True, timeout=300
+    )
 
 
 @pytest.mark.parametrize(
