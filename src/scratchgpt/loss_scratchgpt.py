@@ -7,6 +7,9 @@ fp32: 412 MB, and their gradient as much again). But the gradient of the loss wi
 soon as they are: softmax − one-hot. So the forward pass walks over the tokens in chunks and makes the gradients of
 the hidden states and of the weight on the spot; the backward pass only scales them. (The idea is in Liger-Kernel, Hsu
 et al. 2024, and Cut Your Losses, Wijmans et al. 2024.) One buffer holds the logits of a chunk, then their gradient.
+
+Where a loss is made of the log-probabilities of whole sequences (preferences), what each token counts is known only
+when all are: then the backward pass computes the logits of each chunk a second time (`linear_log_probabilities`).
 """
 
 import functools
@@ -52,7 +55,10 @@ def _power_of_two(number: int) -> int:
 
 
 # Named after this copy of the file: saved models bring theirs, perhaps of another version, into the same process.
-@torch.library.custom_op(re.sub(r"\W", "_", __name__) + "::linear_cross_entropy", mutates_args=())
+LIBRARY = re.sub(r"\W", "_", __name__)
+
+
+@torch.library.custom_op(LIBRARY + "::linear_cross_entropy", mutates_args=())
 def loss_and_gradients(
     hidden_ND: torch.Tensor,
     weight_VD: torch.Tensor,
@@ -96,12 +102,19 @@ def loss_and_gradients(
             if grad_hidden:
                 torch.mm(logits_nV, weight_VD, out=grad_hidden_ND[start : start + chunk])
             if grad_weight:
-                # By parts on the CPU: the whole product would be another V × D.
-                parts = WEIGHT_ROWS if on_cpu else vocab_size
-                for total, grad in zip(grad_weight_VD.split(parts), logits_nV.t().split(parts), strict=True):
-                    product = grad @ hidden_nD
-                    total.add_(product) if start else total.copy_(product)
+                add_weight_gradient(grad_weight_VD, logits_nV, hidden_nD, first=start == 0)
     return loss, grad_hidden_ND, grad_weight_VD
+
+
+def add_weight_gradient(
+    grad_weight_VD: torch.Tensor, grad_logits_nV: torch.Tensor, hidden_nD: torch.Tensor, first: bool
+) -> None:
+    """Adds what the tokens of a chunk give; the first chunk writes instead."""
+    # By parts on the CPU: the whole product would be another V × D.
+    parts = WEIGHT_ROWS if hidden_nD.device.type == "cpu" else len(grad_weight_VD)
+    for total, grad in zip(grad_weight_VD.split(parts), grad_logits_nV.t().split(parts), strict=True):
+        product = grad @ hidden_nD
+        total.copy_(product) if first else total.add_(product)
 
 
 @loss_and_gradients.register_fake
@@ -140,6 +153,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return *grads, None, None, None, None, None
 
 
+def is_plain(head: nn.Module) -> bool:
+    """Whether a head is its matrix and no more. An adapted or sharded one must be called as the module it is, and
+    then its logits exist."""
+    return type(head) is nn.Linear and type(head.weight) is nn.Parameter and head.bias is None
+
+
 def linear_cross_entropy(
     hidden: torch.Tensor,
     head: nn.Linear,
@@ -159,8 +178,7 @@ def linear_cross_entropy(
         num_items_in_batch = (targets_N != ignore_index).sum()
     elif isinstance(num_items_in_batch, torch.Tensor):
         num_items_in_batch = num_items_in_batch.to(device)
-    if not (type(head) is nn.Linear and type(head.weight) is nn.Parameter and head.bias is None):
-        # An adapted or sharded head must be called as the module it is, and then its logits exist.
+    if not is_plain(head):
         total = F.cross_entropy(head(hidden_ND).float(), targets_N, ignore_index=ignore_index, reduction="sum")
         return total / num_items_in_batch
     weight_VD = head.weight
@@ -178,3 +196,115 @@ def linear_cross_entropy(
             wants_grad and weight_VD.requires_grad,
         )
     return total / num_items_in_batch
+
+
+def log_probability_chunks(
+    hidden_ND: torch.Tensor, weight_VD: torch.Tensor, targets_N: torch.Tensor, ignore_index: int
+) -> tuple[torch.Tensor, ...]:
+    """The places of the targets that count, a chunk at a time: logits are made for these only."""
+    on_cpu = hidden_ND.device.type == "cpu"
+    chunk = (CHUNK_BYTES if on_cpu else GPU_CHUNK_BYTES) // (len(weight_VD) * 4)
+    return (targets_N != ignore_index).nonzero().squeeze(-1).split(max(1, chunk))
+
+
+@torch.library.custom_op(LIBRARY + "::linear_log_probabilities", mutates_args=())
+def log_probabilities(
+    hidden_ND: torch.Tensor, weight_VD: torch.Tensor, targets_N: torch.Tensor, ignore_index: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each target its log-probability, and the log of the sum of exponentials; 0 where there is no target."""
+    found_N, log_sum_N = (hidden_ND.new_zeros(len(hidden_ND), dtype=torch.float32) for _ in range(2))
+    weight_VD = weight_VD.to(hidden_ND.dtype)
+    for where_n in log_probability_chunks(hidden_ND, weight_VD, targets_N, ignore_index):
+        logits_nV = (hidden_ND[where_n] @ weight_VD.t()).float()
+        log_sum_N[where_n] = log_sum_n = logits_nV.logsumexp(-1)
+        found_N[where_n] = logits_nV.gather(-1, targets_N[where_n].unsqueeze(-1)).squeeze(-1) - log_sum_n
+    return found_N, log_sum_N
+
+
+@log_probabilities.register_fake
+def _(hidden_ND, weight_VD, targets_N, ignore_index):
+    return tuple(hidden_ND.new_empty(len(hidden_ND), dtype=torch.float32) for _ in range(2))
+
+
+@torch.library.custom_op(LIBRARY + "::linear_log_probabilities_backward", mutates_args=())
+def log_probability_gradients(
+    grad_N: torch.Tensor,
+    hidden_ND: torch.Tensor,
+    weight_VD: torch.Tensor,
+    targets_N: torch.Tensor,
+    log_sum_N: torch.Tensor,
+    ignore_index: int,
+    grad_hidden: bool,
+    grad_weight: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients by `hidden_ND` and `weight_VD`, of (one-hot − softmax) · `grad_N` for each token; empty if unwanted."""
+    grad_hidden_ND = torch.zeros_like(hidden_ND if grad_hidden else hidden_ND[:0])
+    grad_weight_VD = torch.zeros_like(weight_VD if grad_weight else weight_VD[:0], dtype=torch.float32)
+    weight_VD = weight_VD.to(hidden_ND.dtype)
+    chunks = log_probability_chunks(hidden_ND, weight_VD, targets_N, ignore_index)
+    for number, where_n in enumerate(chunks):
+        hidden_nD, grad_n1 = hidden_ND[where_n], grad_N[where_n].unsqueeze(-1)
+        grad_nV = (hidden_nD @ weight_VD.t()).float().sub_(log_sum_N[where_n].unsqueeze(-1)).exp_().mul_(-grad_n1)
+        grad_nV.scatter_add_(-1, targets_N[where_n].unsqueeze(-1), grad_n1)
+        grad_nV = grad_nV.to(hidden_ND.dtype)
+        if grad_hidden:
+            grad_hidden_ND[where_n] = grad_nV @ weight_VD
+        if grad_weight:
+            add_weight_gradient(grad_weight_VD, grad_nV, hidden_nD, first=number == 0)
+    return grad_hidden_ND, grad_weight_VD
+
+
+@log_probability_gradients.register_fake
+def _(grad_N, hidden_ND, weight_VD, targets_N, log_sum_N, ignore_index, grad_hidden, grad_weight):
+    return (
+        torch.empty_like(hidden_ND if grad_hidden else hidden_ND[:0]),
+        torch.empty_like(weight_VD if grad_weight else weight_VD[:0], dtype=torch.float32),
+    )
+
+
+class _LinearLogProbabilities(torch.autograd.Function):
+    """Of each target its log-probability; the backward pass computes the logits again."""
+
+    @staticmethod
+    def forward(ctx, hidden_ND, weight_VD, targets_N, ignore_index, compute_dtype):
+        found_N, log_sum_N = log_probabilities(hidden_ND.to(compute_dtype), weight_VD, targets_N, ignore_index)
+        ctx.save_for_backward(hidden_ND, weight_VD, targets_N, log_sum_N)
+        ctx.ignore_index, ctx.compute_dtype = ignore_index, compute_dtype
+        return found_N
+
+    @staticmethod
+    def backward(ctx, grad_N):
+        hidden_ND, weight_VD, targets_N, log_sum_N = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:2]
+        grads = log_probability_gradients(
+            grad_N.contiguous(),
+            hidden_ND.to(ctx.compute_dtype),
+            weight_VD,
+            targets_N,
+            log_sum_N,
+            ctx.ignore_index,
+            *wanted,
+        )
+        inputs = (hidden_ND, weight_VD)
+        found = (g.to(x.dtype) if want else None for g, x, want in zip(grads, inputs, wanted, strict=True))
+        return *found, None, None, None
+
+
+def linear_log_probabilities(
+    hidden: torch.Tensor, head: nn.Linear, targets: torch.Tensor, ignore_index: int = -100
+) -> torch.Tensor:
+    """Log-probability of each target under `head(hidden)`: [...], in nats, fp32; 0 where there is no target.
+
+    Args:
+        hidden: [..., D]. head: linear layer D → V without bias. targets: [...] ids, or `ignore_index` (negative).
+    """
+    device = hidden.device
+    hidden_ND, targets_N = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1).to(device)
+    if not is_plain(head):
+        logits_NV = head(hidden_ND).float()
+        return -F.cross_entropy(logits_NV, targets_N, ignore_index=ignore_index, reduction="none").view(targets.shape)
+    autocast = torch.is_autocast_enabled(device.type)
+    compute_dtype = torch.get_autocast_dtype(device.type) if autocast else head.weight.dtype
+    with torch.autocast(device.type, enabled=False):
+        found_N = _LinearLogProbabilities.apply(hidden_ND, head.weight, targets_N, ignore_index, compute_dtype)
+    return found_N.view(targets.shape)

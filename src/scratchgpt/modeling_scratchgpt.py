@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .configuration_scratchgpt import WORKS_WITH, ScratchGPTConfig
-from .loss_scratchgpt import linear_cross_entropy
+from .loss_scratchgpt import linear_cross_entropy, linear_log_probabilities
 
 try:
     from transformers import initialization as init
@@ -574,15 +574,21 @@ class ScratchGPTForCausalLM(ScratchGPTPreTrainedModel, GenerationMixin):
             logits_to_keep: how many of the last positions get logits (0: all), or which positions.
             return_logits: whether logits are wanted. Default: not while training with labels, where they would take
                 tokens × vocabulary of memory, and `logits` is then None.
+            reduction: none: `loss` is the cross-entropy of each target [B, T], 0 where there is none, still without
+                the logits: for losses made of the log-probabilities of whole sequences. Like `shift_labels` a
+                keyword that the signature does not show.
 
         The other arguments and the errors are those of `ScratchGPTModel.forward`.
         """
         shift_labels: torch.Tensor | None = kwargs.pop("shift_labels", None)
+        reduction: str = kwargs.pop("reduction", "mean")
         has_targets = labels is not None or shift_labels is not None
         if return_logits is None:
-            return_logits = not (has_targets and self.training)
+            return_logits = not (has_targets and (self.training or reduction == "none"))
         if not return_logits and not has_targets:
             raise ValueError("return_logits=False without labels computes nothing: give labels.")
+        if reduction == "none" and (return_logits or not has_targets):
+            raise ValueError('reduction="none" is for labels without logits: give labels, and leave out return_logits.')
         if use_cache is None and not return_logits:
             use_cache = False
         outputs: BaseModelOutputWithPast = self.model(
@@ -610,6 +616,8 @@ class ScratchGPTForCausalLM(ScratchGPTPreTrainedModel, GenerationMixin):
                     vocab_size=self.config.vocab_size,
                     num_items_in_batch=num_items_in_batch,
                 )
+        elif reduction == "none":
+            loss = -linear_log_probabilities(hidden_BTD, self.lm_head, shift_labels)
         else:
             loss = linear_cross_entropy(hidden_BTD, self.lm_head, shift_labels, num_items_in_batch)
         return CausalLMOutputWithPast(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from scratchgpt import loss_scratchgpt
-from scratchgpt.loss_scratchgpt import linear_cross_entropy
+from scratchgpt.loss_scratchgpt import linear_cross_entropy, linear_log_probabilities
 
 pytestmark = pytest.mark.gpu
 
@@ -140,3 +140,74 @@ def test_logits_of_the_whole_batch_never_exist(monkeypatch):
     assert largest_allocation(lambda: linear_cross_entropy(hidden, head, targets).backward()) <= 4 * 1000 * 128
     # The measure itself: the plain loss does make them.
     assert largest_allocation(lambda: plain_loss(hidden, head, targets).backward()) >= 4 * 1000 * 1024
+
+
+# Log-probabilities
+
+
+def plain_log_probabilities(hidden, head, targets):
+    nats = F.cross_entropy(head(hidden).flatten(0, -2), targets.flatten(), ignore_index=-100, reduction="none")
+    return -nats.view(targets.shape)
+
+
+def sequence_loss(function, hidden, head, targets):
+    """A loss that is not linear in the sums of the sequences, as those of preferences are not."""
+    return -F.logsigmoid(function(hidden, head, targets).sum(-1)).sum()
+
+
+@given(
+    batch=st.integers(1, 3),
+    length=st.integers(1, 17),
+    vocab_size=st.integers(2, 40),
+    chunk_tokens=st.integers(1, 60),
+    ignored=st.floats(0, 1),
+    seed=st.integers(0, 2**16),
+)
+def test_log_probabilities_and_their_gradients_are_the_plain_ones(
+    batch, length, vocab_size, chunk_tokens, ignored, seed
+):
+    torch.manual_seed(seed)
+    hidden = torch.randn(batch, length, 8, requires_grad=True)
+    head = nn.Linear(8, vocab_size, bias=False)
+    targets = torch.randint(vocab_size, (batch, length))
+    targets[torch.rand(batch, length) < ignored] = -100
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loss_scratchgpt, "CHUNK_BYTES", 4 * vocab_size * chunk_tokens)
+        found = linear_log_probabilities(hidden, head, targets)
+        actual = gradients(lambda *given: sequence_loss(linear_log_probabilities, *given), hidden, head, targets)
+    torch.testing.assert_close(found, plain_log_probabilities(hidden, head, targets), atol=1e-6, rtol=1e-5)
+    expected = gradients(lambda *given: sequence_loss(plain_log_probabilities, *given), hidden, head, targets)
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, e, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("train_hidden", "train_weight"), [(True, False), (False, True)])
+def test_log_probabilities_give_gradients_where_they_are_wanted(train_hidden, train_weight, bias):
+    hidden, head = torch.randn(2, 6, 8, requires_grad=train_hidden), nn.Linear(8, 20, bias=bias)
+    head.requires_grad_(train_weight)
+    targets = torch.randint(20, (2, 6))
+    linear_log_probabilities(hidden, head, targets).sum().backward()
+    assert (hidden.grad is not None) == train_hidden
+    assert (head.weight.grad is not None) == train_weight
+
+
+def test_compiled_log_probabilities_equal_eager_ones():
+    hidden, head = torch.randn(2, 12, 8, requires_grad=True), nn.Linear(8, 24, bias=False)
+    targets = torch.randint(24, (2, 12))
+    targets[0, 5:] = -100
+    expected = gradients(lambda *given: sequence_loss(plain_log_probabilities, *given), hidden, head, targets)
+    compiled = torch.compile(linear_log_probabilities, fullgraph=True)
+    actual = gradients(lambda *given: sequence_loss(compiled, *given), hidden, head, targets)
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, e, atol=1e-6, rtol=1e-5)
+
+
+def test_log_probabilities_need_the_logits_of_a_chunk_only(monkeypatch):
+    hidden, head = torch.randn(4, 256, 8, requires_grad=True), nn.Linear(8, 1000, bias=False)
+    targets = torch.randint(1000, (4, 256))
+    monkeypatch.setattr(loss_scratchgpt, "CHUNK_BYTES", 4 * 1000 * 128)
+    made = largest_allocation(lambda: sequence_loss(linear_log_probabilities, hidden, head, targets).backward())
+    assert made <= 4 * 1000 * 128
+    plain = largest_allocation(lambda: sequence_loss(plain_log_probabilities, hidden, head, targets).backward())
+    assert plain >= 4 * 1000 * 1024
