@@ -237,7 +237,7 @@ def log_probability_gradients(
     grad_hidden: bool,
     grad_weight: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients by `hidden_ND` and `weight_VD`, of (one-hot − softmax) · `grad_N` for each token; empty if unwanted."""
+    """Gradients by `hidden_ND` and `weight_VD`, of (one-hot − softmax) · `grad_N` of each token; empty if unwanted."""
     grad_hidden_ND = torch.zeros_like(hidden_ND if grad_hidden else hidden_ND[:0])
     grad_weight_VD = torch.zeros_like(weight_VD if grad_weight else weight_VD[:0], dtype=torch.float32)
     weight_VD = weight_VD.to(hidden_ND.dtype)

@@ -588,7 +588,7 @@ class ScratchGPTForCausalLM(ScratchGPTPreTrainedModel, GenerationMixin):
         if not return_logits and not has_targets:
             raise ValueError("return_logits=False without labels computes nothing: give labels.")
         if reduction == "none" and (return_logits or not has_targets):
-            raise ValueError('reduction="none" is for labels without logits: give labels, and leave out return_logits.')
+            raise ValueError('reduction="none" is for labels without logits: give labels, leave out return_logits.')
         if use_cache is None and not return_logits:
             use_cache = False
         outputs: BaseModelOutputWithPast = self.model(

@@ -18,7 +18,8 @@ def plot_metrics(metrics: Sequence[dict[str, Any]], output_dir: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    unit = "text" if any("eval_num_texts" in line for line in metrics) else "token"
+    units = {"eval_num_texts": "text", "eval_num_pairs": "pair"}
+    unit = next((unit for name, unit in units.items() if any(name in line for line in metrics)), "token")
     curves = {
         "loss.png": (f"loss (nats per {unit})", [("loss", "training"), ("eval_loss", "validation")]),
         "throughput.png": ("tokens per second", [("tokens_per_second", "")]),

@@ -77,7 +77,7 @@ class Facts:
         if self.is_adapter or "config.json" in has:
             if (self.config.get("architectures") or [""])[0].endswith("ForSequenceClassification"):
                 return "classifier"
-            return "chat model" if "chat_template" in self.arguments else "base model"
+            return "chat model" if "chat_template" in self.arguments or self.is_of_pairs else "base model"
         if "tokenizer.json" in has:
             return "tokenizer"
         if BUILD in has:
@@ -85,6 +85,16 @@ class Facts:
         raise ValueError(
             f"{self.directory} holds no model, adapter, tokenizer or built data set: there is no card to it"
         )
+
+    @cached_property
+    def is_of_pairs(self) -> bool:
+        """Whether it learned from pairs of answers."""
+        return "nll_weight" in self.arguments
+
+    @cached_property
+    def trained_by(self) -> str:
+        """The command that trains such a model."""
+        return "finetune-preference" if self.is_of_pairs else TRAINED_BY[self.kind]
 
     @cached_property
     def made_with(self) -> dict[str, Any]:
@@ -191,8 +201,9 @@ class Facts:
 
     @cached_property
     def num_texts(self) -> int:
-        """Documents or conversations that the run trained on; 0 where that is not known."""
-        return self.sketch.num_documents if self.sketch is not None else 0
+        """Documents, conversations or pairs that the run trained on; 0 where that is not known."""
+        documents = self.sketch.num_documents if self.sketch is not None else 0
+        return documents // 2 if self.is_of_pairs else documents  # a pair is two conversations
 
     @cached_property
     def data(self) -> Data | None:

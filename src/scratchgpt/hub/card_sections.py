@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from .card_facts import TRAINED_BY, Facts, shown
+from .card_facts import Facts, shown
 from .card_loading import loading
 from .card_warnings import warnings
 from .markdown import cell, classifier_table, facts_table, fenced, percent, quote, table, tokenizer_table
@@ -44,9 +44,10 @@ def summary(facts: Facts) -> str:
     base = f"`{facts.base}`" if facts.base else "a base"
     number = f"{facts.num_parameters:,} parameters" if facts.num_parameters else "An unknown number of parameters"
     tuning, labels = facts.arguments.get("tuning", "full"), ", ".join(facts.labels)
+    how = f"{tuning}, on preferences" if facts.is_of_pairs else tuning
     made = {
         "base model": f"It continues a text. {number}, trained from scratch with scratchgpt",
-        "chat model": f"It answers. {number}, tuned from {base} ({tuning}) with scratchgpt",
+        "chat model": f"It answers. {number}, tuned from {base} ({how}) with scratchgpt",
         "classifier": f"It tells {labels} apart. {number}, tuned from {base} ({tuning}) with scratchgpt",
     }[facts.kind]
     if facts.kind == "base model" and facts.base and facts.run:
@@ -104,16 +105,30 @@ def results(facts: Facts) -> str:
 
 def _loss_rows(facts: Facts) -> Iterator[list[str]]:
     final = facts.results.get("final", {})
-    unit = "texts" if "num_texts" in final else "tokens"
+    unit = next((unit for unit in ("texts", "pairs") if f"num_{unit}" in final), "tokens")
     counts = {"loss": (f"loss, nats per {unit[:-1]}", unit), "perplexity": ("perplexity of a token", unit)}
     counts |= {"bits_per_byte": ("bits per byte", "bytes")}
     for name, (label, of) in counts.items():
         if name in final:
             yield [label, f"{final[name]:.4f}", f"{final[f'num_{of}']:,} {of}"]
+    if unit == "pairs":
+        yield from _pair_rows(final, "")
     file = facts.run / "untuned.json" if facts.run else None
     if file is not None and file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))
+        if unit == "pairs":
+            yield from _pair_rows(before, " before tuning")
         yield ["loss before tuning", f"{before['loss']:.4f}", f"{before[f'num_{unit}']:,} {unit}"]
+
+
+def _pair_rows(found: dict[str, Any], when: str) -> Iterator[list[str]]:
+    number = f"{found['num_pairs']:,} pairs"
+    yield [f"ranked right{when} (95 %)", percent(found["ranked_right"], found["ranked_right_interval"]), number]
+    if not when:
+        yield ["KL to the model before tuning, nats per token", f"{found['kl']:.4f}", number]
+        yield ["change of the chosen answers, nats per token", f"{found['chosen_change']:+.4f}", number]
+    if found["answer_tokens"] is not None:
+        yield [f"tokens in an answer{when}", f"{found['answer_tokens']:.1f}", f"{found['num_answers']:,} answers"]
 
 
 def measurements(evaluation: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -208,7 +223,7 @@ def data(facts: Facts) -> str:
     for split, labels in facts.results.get("labels", {}).items():
         rows[f"texts in {split}"] = ", ".join(f"{label} {count:,}" for label, count in labels.items())
     if facts.sketch is not None:
-        unit = "conversations" if facts.kind == "chat model" else "texts"
+        unit = "pairs" if facts.is_of_pairs else "conversations" if facts.kind == "chat model" else "texts"
         rows[f"{unit}, words"] = f"{facts.num_texts:,}, {facts.sketch.num_words:,}"
     identity = facts.identity
     if identity:
@@ -230,9 +245,9 @@ def training(facts: Facts) -> str:
         parts.append(facts_table("training", _training_rows(facts)))
     commands = []
     if facts.run:
-        commands.append((TRAINED_BY[facts.kind], facts.arguments))
+        commands.append((facts.trained_by, facts.arguments))
     if facts.made_with:
-        commands.append((facts.made_by or TRAINED_BY[facts.kind], facts.made_with))
+        commands.append((facts.made_by or facts.trained_by, facts.made_with))
     for name, arguments in commands:
         values = {option: _shown_all(value) for option, value in arguments.items()}
         content = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=119)
@@ -251,9 +266,10 @@ def _shown_all(value: Any) -> Any:
 
 def _training_rows(facts: Facts) -> dict[str, str]:
     found, identity = facts.results, facts.identity
+    targets = "texts read" if facts.kind == "classifier" else "tokens learned from"
     rows = {
         "steps": f"{found['steps']:,}",
-        "texts read" if facts.kind == "classifier" else "tokens learned from": f"{found['num_targets']:,}",
+        "pairs read" if facts.is_of_pairs else targets: f"{found['num_targets']:,}",
         "seed": str(identity["seed"]),
         "precision": str(identity["mixed_precision"]).removeprefix("torch.").replace("None", "float32"),
     }

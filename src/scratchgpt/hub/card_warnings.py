@@ -39,6 +39,11 @@ def warnings(facts: Facts) -> Iterator[str]:
             )
     if best is not None and loss is not None and loss > 1.01 * best:
         yield f"**Trained too long**: the validation loss ended at {loss:.3f}, above its best of {best:.3f}."
+    if final.get("is_falling"):
+        yield (
+            f"**Falling apart**: the chosen answers themselves are {-final['chosen_change']:.3f} nats per token less "
+            "likely than before it was tuned on preferences."
+        )
     yield from _few(facts)
     if found and facts.evaluated_on_its_training_rows:
         yield "**Measured on its training text**: the results say nothing about other text."
@@ -61,12 +66,15 @@ def _few(facts: Facts) -> Iterator[str]:
     texts = sum(found["labels"]["train"].values()) if "labels" in found else 0
     if facts.kind != "base model" and (count := texts or facts.num_texts):
         if count < LITTLE:
-            yield f"**Few examples**: it was tuned on {count:,} {'texts' if texts else 'conversations'}."
+            unit = "texts" if texts else "pairs" if facts.is_of_pairs else "conversations"
+            yield f"**Few examples**: it was tuned on {count:,} {unit}."
     elif facts.kind == "base model" and facts.sketch is not None and facts.sketch.num_words < 1_000_000:
         yield f"**Little text**: it was trained on {facts.sketch.num_words:,} words."
     measured = found.get(found.get("evaluated_on", "final"), {})
     if 0 < (count := measured.get("num_texts", 0)) < FEW:
         yield f"**Measured on few texts**: {count:,}. The intervals say how much the results may be off."
+    if 0 < (count := measured.get("num_pairs", 0)) < FEW:
+        yield f"**Measured on few pairs**: {count:,}. The intervals say how much the results may be off."
     if 0 < (count := measured.get("num_tokens", 0)) < 10 * FEW:
         yield f"**Measured on little text**: {count:,} tokens, which is too little for a precise result."
     scores = facts.responses

@@ -418,6 +418,7 @@ class _Run:
             )
         config = self.accelerator.unwrap_model(self.state.model, keep_torch_compile=False).config
         guessing = math.log(config.num_labels if "num_texts" in values else config.vocab_size)
+        guessing = values.get("reference_loss", guessing)
         if result.loss >= guessing:
             say(
                 f"The validation loss of {result.loss:.4f} is no better than guessing ({guessing:.4f}): the model has "
