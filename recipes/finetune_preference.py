@@ -40,6 +40,7 @@ from scratchgpt.data.preference_rows import PreferenceRows
 from scratchgpt.data.preferences import Pair, read_pairs, split_pairs
 from scratchgpt.evaluation.response_comparison import compare_responses
 from scratchgpt.hub.cards import write_card
+from scratchgpt.hub.model_directory import check_tokenizer
 from scratchgpt.hub.names import local_copy
 from scratchgpt.training.arguments import MAX_LEARNING_RATE
 from scratchgpt.training.bases import base_config, check_adapter, has_fused_loss, own_base
@@ -107,6 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     accelerator.print(f"training: {train_rows}\nvalidation: {eval_rows}")
 
     model = load_base(start, four_bit=four_bit)
+    check_tokenizer(model, tokenizer)
     fused_loss = has_fused_loss(model, packing=False)
     draws = add_reference(model, train_rows, eval_rows, arguments, fused_loss, accelerator)
     set_seed(seed)

@@ -37,6 +37,8 @@ ENOUGH = {
     "finetune_classifier": "--data labels.csv --model_name_or_path base --output_dir out --max_steps 1",
     "finetune_instruct": "--data chats.jsonl --eval_data chats.jsonl --model_name_or_path base --output_dir out "
     "--max_steps 1 --compile false",
+    "finetune_preference": "--data pairs.jsonl --model_name_or_path base --output_dir out --max_steps 1 "
+    "--compile false",
     "train_tokenizer": "--data text.jsonl --output_dir out --vocab_size 280",
     "chat": "--model base --prompt Hello --max_new_tokens 2",
     "serve": "--model base --port 0",
@@ -149,6 +151,22 @@ MISTAKES = [
     ("finetune_instruct", "--model_name_or_path classifier", "classifier"),
     ("finetune_instruct", "--context_length 4096", "4096"),
     ("finetune_instruct", "--lora_targets nothing", "nothing"),
+    # Preferences.
+    ("finetune_preference", "--data nowhere.jsonl", "nowhere.jsonl"),
+    ("finetune_preference", "--data labels.csv", "no column 'chosen'"),
+    ("finetune_preference", "--data same_pairs.jsonl", "4 chosen and rejected are the same"),
+    ("finetune_preference", "--data empty_pairs.jsonl", "4 an empty answer"),
+    ("finetune_preference", "--data one_prompt.jsonl", "1 different prompts cannot be split"),
+    ("finetune_preference", "--eval_data long_pairs.jsonl", "4 a prompt that fills the context of 64 tokens"),
+    ("finetune_preference", "--context_length 10", "give shorter pairs, or a longer context_length"),
+    ("finetune_preference", "--context_length 4096", "4096"),
+    ("finetune_preference", "--model_name_or_path adapter", "is an adapter: merge it into its base first"),
+    ("finetune_preference", "--model_name_or_path no_tokenizer", "no_tokenizer"),
+    ("finetune_preference", "--model_name_or_path classifier", "classifier"),
+    ("finetune_preference", "--loss dpo", "invalid choice: 'dpo'"),
+    ("finetune_preference", "--loss ipo --label_smoothing 0.1", "label_smoothing is for"),
+    ("finetune_preference", "--beta 0", "beta=0"),
+    ("finetune_preference", "--output_dir another_run", "another_run"),
     # Tokenizers.
     ("train_tokenizer", "--data nowhere.txt", "nowhere.txt"),
     ("train_tokenizer", "--data empty.txt", "empty"),
@@ -364,7 +382,13 @@ def make_files() -> None:
     Path("full/letter.txt").write_text("Mine.")
     rows = [{"text": SENTENCES[number % 3] * (number % 5 + 1)} for number in range(60)]
     chat = {"messages": [{"role": "user", "content": "Gold?"}, {"role": "assistant", "content": "Gold!"}]}
+    pairs = [{"prompt": f"{word}?", "chosen": "Gold!", "rejected": "No."} for word in ("One", "Two", "Three", "Four")]
     lines = {
+        "pairs.jsonl": [json.dumps(pair) for pair in pairs],
+        "same_pairs.jsonl": [json.dumps({**pair, "rejected": "Gold!"}) for pair in pairs],
+        "empty_pairs.jsonl": [json.dumps({**pair, "chosen": ""}) for pair in pairs],
+        "one_prompt.jsonl": [json.dumps({**pair, "prompt": "One?"}) for pair in pairs],
+        "long_pairs.jsonl": [json.dumps({**pair, "prompt": "One? " * 99}) for pair in pairs],
         "text.jsonl": [json.dumps(row) for row in rows],
         "numbers.jsonl": [json.dumps({"text": number}) for number in range(60)],
         "broken.jsonl": [json.dumps(rows[0]), '{"text": '],

@@ -70,7 +70,7 @@ def test_what_does_not_fit_is_left_out_and_counted(tokenizer) -> None:
     }
     assert "left out: 1 a" in str(rows)
     with pytest.raises(
-        ValueError, match="none of the 1 pairs can be learned from: 1 an answer that ends beyond .*longer"
+        ValueError, match=r"none of the 1 pairs can be learned from: 1 an answer that ends beyond .*longer"
     ):
         PreferenceRows(PAIRS[:1], tokenizer, length - 1)
 
