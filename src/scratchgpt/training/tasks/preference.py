@@ -117,7 +117,6 @@ class PreferenceTuning(InstructionTuning):
         fused_loss: whether the model computes log-probabilities without the logits, as ours does.
     """
 
-    train_rows: PreferenceRows
     eval_rows: PreferenceRows
     arguments: PreferenceArguments
     draws: Draws | None = None
