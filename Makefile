@@ -158,6 +158,7 @@ bench: .venv/bench.stamp
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/tuning_memory.py
+	$(BIN)/python benchmarks/preferences.py
 	$(BIN)/python benchmarks/learning.py
 	$(BIN)/python benchmarks/classification.py
 	$(BIN)/python benchmarks/report.py

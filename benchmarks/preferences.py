@@ -71,7 +71,8 @@ def trl_step(model: Any, ids: Any, reference: Any, kind: str) -> Callable[[], An
 
     import torch
     from datasets import Dataset
-    from trl import DPOConfig, DPOTrainer
+    from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.dpo_trainer import DPOTrainer
 
     from scratchgpt.tokenizers import BPETokenizer, to_transformers
 

@@ -95,8 +95,9 @@ SIMPO = 2.5 * (CHOSEN / LONG - REJECTED / SHORT) - 0.7
 )
 def test_every_loss_is_its_formula(changed: dict[str, Any], expected: float) -> None:
     arguments = PreferenceArguments(**{"nll_weight": 0.0, **changed})
-    values = [torch.tensor([[a, b]]) for a, b in ((CHOSEN, REJECTED), (REF_CHOSEN, REF_REJECTED), (LONG, SHORT))]
-    assert preference_losses(*values, arguments).tolist() == pytest.approx([expected], rel=1e-6)
+    found, reference = torch.tensor([[CHOSEN, REJECTED]]), torch.tensor([[REF_CHOSEN, REF_REJECTED]])
+    losses = preference_losses(found, reference, torch.tensor([[LONG, SHORT]]), arguments)
+    assert losses.tolist() == pytest.approx([expected], rel=1e-6)
 
 
 def test_smoothing_is_refused_where_it_means_nothing() -> None:
@@ -152,6 +153,7 @@ def test_the_reference_itself_has_not_moved(tokenizer, model, rows: PreferenceRo
     assert result.num_pairs == len(rows)
     assert result.num_answers == 3
     assert not result.is_falling
+    assert rows.reference is not None
     assert result.ranked_right == pytest.approx(
         np.mean(rows.reference[:, 0] / rows.lengths[:, 0] > rows.reference[:, 1] / rows.lengths[:, 1])
     )

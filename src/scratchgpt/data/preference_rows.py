@@ -64,8 +64,8 @@ class PreferenceRows:
             self.starts.append(start)
         if not self.sequences:
             raise ValueError(
-                f"none of the {len(pairs)} pairs can be learned from: {describe(self.left_out)}; give shorter pairs, or "
-                "a longer context_length"
+                f"none of the {len(pairs)} pairs can be learned from: {describe(self.left_out)}; give shorter pairs, "
+                "or a longer context_length"
             )
         self.context_length = max(len(ids) - 1 for sides in self.sequences for ids in sides)
         self.lengths = np.array(
