@@ -181,6 +181,23 @@ def instruct_lora(folder: Path) -> dict[str, Any]:
     return instruct(folder, "lora")
 
 
+def preference(folder: Path) -> dict[str, Any]:
+    """DPO by an adapter, with the term for the chosen answer."""
+    from recipes import finetune_preference
+
+    pairs = [{"prompt": f"After {a}?", "chosen": f"It is {b}.", "rejected": f"No {a}."} for a, b in pairwise(WORDS)]
+    for name, part in (("pairs", pairs * 2), ("held_out", pairs[::2])):
+        (folder / f"{name}.json").write_text(json.dumps(part), encoding="utf-8")
+    finetune_preference.main(
+        options(
+            folder / "run", model_name_or_path=write_base(folder), data=folder / "pairs.json", lora_r=4,
+            eval_data=folder / "held_out.json", eval_split="train", per_device_train_batch_size=2,
+            learning_rate=0.003, load_best_at_end=False, eval_answers=0,
+        )
+    )  # fmt: skip
+    return numbers(folder / "run")
+
+
 def classifier(folder: Path) -> dict[str, Any]:
     """With dropout, balanced weights and R-Drop."""
     from recipes import finetune_classifier
@@ -204,7 +221,7 @@ def classifier(folder: Path) -> dict[str, Any]:
 
 RUNS: dict[str, Callable[[Path], dict[str, Any]]] = {
     run.__name__: run
-    for run in (train_tokenizer, pretrain_adamw, pretrain_muon, instruct_full, instruct_lora, classifier)
+    for run in (train_tokenizer, pretrain_adamw, pretrain_muon, instruct_full, instruct_lora, preference, classifier)
 }
 
 

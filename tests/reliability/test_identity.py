@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from recipes import finetune_classifier, finetune_instruct, pretrain
+from recipes import finetune_classifier, finetune_instruct, finetune_preference, pretrain
 from scratchgpt.arguments import Bounds
 from scratchgpt.hub.fingerprints import BASE_FILE
 from scratchgpt.hub.seals import MANIFEST, seal
@@ -21,10 +21,12 @@ from scratchgpt.tokenizers import BPETokenizer, to_transformers
 from scratchgpt.training import processes
 from tests.recipes import test_finetune_classifier as classifier
 from tests.recipes import test_finetune_instruct as instruct
+from tests.recipes import test_finetune_preference as preferences
 from tests.runs import make_workplace, options
 
 classifier_workplace = classifier.workplace
 instruct_workplace = instruct.workplace
+preference_workplace = preferences.workplace
 
 STEPS = {"max_steps": 4, "eval_steps": 2, "save_steps": 2, "compile": False}
 
@@ -71,6 +73,11 @@ def classification(classifier_workplace: Path) -> Trial:
 @pytest.fixture(scope="module")
 def lora(instruct_workplace: Path) -> Trial:
     return Trial(finetune_instruct, instruct.options, instruct_workplace, **STEPS, lora_r=4, num_responses=0)
+
+
+@pytest.fixture(scope="module")
+def preference(preference_workplace: Path) -> Trial:
+    return Trial(finetune_preference, preferences.options, preference_workplace, **STEPS, lora_r=4)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +196,11 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
         {"lora_r": 2}, {"lora_alpha": 4}, {"lora_dropout": 0.1}, {"use_dora": True}, {"use_rslora": True},
         {"lora_targets": "q_proj"}, {"learning_rate": 0.001}, {"num_responses": 1}, {"response_tokens": 2},
         {"per_device_train_batch_size": 1},
+    ],
+    "preference": [
+        {"eval_answers": 0}, {"response_tokens": 2}, {"num_responses": 1}, {"loss": "ipo"}, {"loss": "simpo"},
+        {"beta": 0.5}, {"label_smoothing": 0.1}, {"length_normalization": True}, {"nll_weight": 0}, {"seed": 1},
+        {"validation_fraction": 0.5}, {"context_length": 30}, {"per_device_train_batch_size": 1}, {"eval_tokens": 9},
     ],
 }  # fmt: skip
 
