@@ -51,10 +51,8 @@ class PreferenceRows:
         """Of each pair the ids with the chosen answer and with the rejected one; the last id is a target only."""
         self.starts: list[int] = []
         """Of each pair the number of prompt tokens: the answers begin there."""
-        chosen, rejected = (
-            render_chats([pair.conversation(getattr(pair, name)) for pair in pairs], tokenizer)
-            for name in ("chosen", "rejected")
-        )
+        chosen = render_chats([pair.conversation(pair.chosen) for pair in pairs], tokenizer)
+        rejected = render_chats([pair.conversation(pair.rejected) for pair in pairs], tokenizer)
         for sides in zip(chosen, rejected, strict=True):
             (first, start), (second, _) = map(_last_answer, sides)
             if reason := _fault(first, second, start, context_length):
