@@ -44,6 +44,8 @@ from ..step import autocast_dtype
 from .instruction import InstructionTuning
 
 BETA = {"sigmoid": 0.1, "ipo": 1.0, "simpo": 2.0}
+NLL_WEIGHT = {"sigmoid": 0.2, "ipo": 0.2, "simpo": 1.0}
+"""SimPO pulls harder, and no reference holds it: measured in docs/experiments.md."""
 
 
 @dataclass
@@ -61,9 +63,11 @@ class PreferenceArguments(LanguageModelArguments):
     length_normalization: bool | None = option(
         None, "Compare means over tokens instead of sums; default: ipo and simpo true, sigmoid false."
     )
-    nll_weight: float = option(
-        0.2, "Weight of the chosen answer's mean negative log-likelihood; 0: the plain loss.", at_least=0, at_most=1000
-    )
+    nll_weight: float | None = option(
+        None,
+        "Weight of the chosen answer's mean negative log-likelihood, 0: the plain loss; default: 0.2, simpo 1.",
+        at_least=0, at_most=1000,
+    )  # fmt: skip
     eval_answers: int = option(8, "Held-out prompts answered at every evaluation, for their lengths.", at_least=0)
     response_tokens: int = option(128, "Tokens in an answer, at most.", at_least=1)
 
@@ -73,6 +77,8 @@ class PreferenceArguments(LanguageModelArguments):
             raise ValueError("label_smoothing is for --loss sigmoid or simpo: leave it out")
         if self.beta is None:
             self.beta = BETA[self.loss]
+        if self.nll_weight is None:
+            self.nll_weight = NLL_WEIGHT[self.loss]
         if self.length_normalization is None:
             self.length_normalization = self.loss != "sigmoid"
 
@@ -96,15 +102,16 @@ def preference_losses(
     log_probabilities: torch.Tensor, reference: torch.Tensor, lengths: torch.Tensor, arguments: PreferenceArguments
 ) -> torch.Tensor:
     """The loss of each pair, [B]. Arguments as of `compared`."""
-    ahead, beta = compared(log_probabilities, reference, lengths, arguments), arguments.beta
-    assert beta is not None
+    ahead = compared(log_probabilities, reference, lengths, arguments)
+    beta, nll_weight = arguments.beta, arguments.nll_weight
+    assert beta is not None and nll_weight is not None
     if arguments.loss == "ipo":
         losses = (ahead - 1 / (2 * beta)) ** 2
     else:
         logits = beta * ahead - (arguments.simpo_margin if arguments.loss == "simpo" else 0)
         smoothing = arguments.label_smoothing
         losses = -(1 - smoothing) * F.logsigmoid(logits) - smoothing * F.logsigmoid(-logits)
-    return losses - arguments.nll_weight * log_probabilities[:, 0] / lengths[:, 0]
+    return losses - nll_weight * log_probabilities[:, 0] / lengths[:, 0]
 
 
 @dataclass
