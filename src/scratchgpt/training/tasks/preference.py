@@ -104,7 +104,8 @@ def preference_losses(
     """The loss of each pair, [B]. Arguments as of `compared`."""
     ahead = compared(log_probabilities, reference, lengths, arguments)
     beta, nll_weight = arguments.beta, arguments.nll_weight
-    assert beta is not None and nll_weight is not None
+    assert beta is not None
+    assert nll_weight is not None
     if arguments.loss == "ipo":
         losses = (ahead - 1 / (2 * beta)) ** 2
     else:
