@@ -395,7 +395,7 @@ class Mixer:
         required = [each for each, default in parameters.items() if default is None]
         optional = [f"{each}={default}" for each, default in parameters.items() if default is not None]
         doc = pick(self.docs, "doc")
-        if share("raises") < 0.3 and not exceptions_of(doc):
+        if self.exceptions and share("raises") < 0.3 and not exceptions_of(doc):
             doc += "\n\n" + pick(RAISING, "raising").format(pick(self.exceptions, "exception"))
         name = ".".join([*(name_of(part, "outer", part) for part in outer), name_of(name, "name")])
         return Entry(module, name, pick(self.kinds, "kind"), f"({', '.join(required + optional)})", doc)

@@ -91,7 +91,8 @@ def main(argv: list[str] | None = None) -> None:
         elif kinds[run] == "classifier":
             print(f"Classify a file: {command} classify --model {final} --help")
         else:
-            print(f"Chat with it: {command} chat --model {final}")
+            documents = f" --documents {run.parent / 'data/reference'}" if arguments.passages_dir is not None else ""
+            print(f"Chat with it: {command} chat --model {final}{documents}")
     missing = "" if find_spec("gradio") else '  (needs pip install "scratchgpt[showcase]")'
     shown = os.path.commonpath(runs) if len(runs) > 1 else runs[0]
     print(f"Try all of it in the browser: {command} showcase {shown}{missing}")
