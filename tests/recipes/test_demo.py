@@ -59,8 +59,8 @@ def test_every_stage_follows_from_the_one_before(tmp_path, monkeypatch, capsys):
         [str(CONFIGS / "finetune_classifier" / "demo.yaml"), *few, "--num_train_epochs=1", "--warmup_steps=1"]
     )
     finetune_instruct.main(
-        [str(CONFIGS / "finetune_instruct" / "demo.yaml"), *few, "--max_steps=4", "--decay_steps=1", "--warmup_steps=1",
-         "--num_responses=4", "--response_tokens=8"]
+        [str(CONFIGS / "finetune_instruct" / "demo.yaml"), *few, "--max_steps=4", "--decay_steps=1",
+         "--warmup_steps=1", "--num_responses=4", "--response_tokens=8"]
     )  # fmt: skip
     evaluate.main(
         ["--model", "runs/demo/base/final", "--model", "runs/demo/chat/final", "--suite", "passages", "--count", "20",
