@@ -58,21 +58,25 @@ help:
 
 # Run again after an interruption, it goes on; rm -r runs/demo starts anew.
 demo: .venv/run.stamp
-	@test -f $(DEMO)/base_options || \
-		$(BIN)/python -m scratchgpt.training.demo_time recipes/configs/pretrain/demo.yaml $(DEMO)/base_options
+	@test -d $(DEMO)/options || $(BIN)/python -m scratchgpt.training.demo_time $(DEMO)/options \
+		recipes/configs/pretrain/demo.yaml recipes/configs/finetune_instruct/demo.yaml
 	@test -d $(DEMO)/data || $(BIN)/python data_builders/python_docs.py --output_dir $(DEMO)/data
 	@test -d $(DEMO)/tokenizer || $(BIN)/python recipes/train_tokenizer.py recipes/configs/train_tokenizer/demo.yaml
 	@test -f $(DEMO)/base/results.json || $(BIN)/python recipes/pretrain.py recipes/configs/pretrain/demo.yaml \
-		$$(cat $(DEMO)/base_options) --resume_from_checkpoint true
+		$$(cat $(DEMO)/options/pretrain) --resume_from_checkpoint true
 	@test -f $(DEMO)/evaluation/results.json || $(BIN)/python recipes/evaluate.py --model $(DEMO)/base/final \
 		--text $(DEMO)/data/text --train_text $(DEMO)/data/text --output_dir $(DEMO)/evaluation
 	@grep -qs evaluated_on $(DEMO)/classifier/results.json || $(BIN)/python recipes/finetune_classifier.py \
 		recipes/configs/finetune_classifier/demo.yaml --resume_from_checkpoint true
 	@test -f $(DEMO)/chat/responses.json || $(BIN)/python recipes/finetune_instruct.py \
-		recipes/configs/finetune_instruct/demo.yaml --resume_from_checkpoint true
+		recipes/configs/finetune_instruct/demo.yaml $$(cat $(DEMO)/options/finetune_instruct) \
+		--resume_from_checkpoint true
+	@$(BIN)/python recipes/evaluate.py --model $(DEMO)/base/final --model $(DEMO)/chat/final --suite passages \
+		--data $(DEMO)/data/passages --split test --count 600 --max_new_tokens 48 --batch_size 64 \
+		--output_dir $(DEMO)/passages
 	@$(BIN)/python recipes/results_page.py --run_dir $(DEMO)/base --data $(DEMO)/data/text \
 		--evaluation_dir $(DEMO)/evaluation --classifier_dir $(DEMO)/classifier --chat_dir $(DEMO)/chat \
-		--output $(DEMO)/RESULTS.md
+		--passages_dir $(DEMO)/passages --output $(DEMO)/RESULTS.md
 
 # The same; rm -r runs/reports starts anew. pdf_reports.py ends with 3 where it skipped a file, and has said which.
 reports: .venv/reports.stamp

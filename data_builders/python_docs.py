@@ -3,15 +3,17 @@
     python data_builders/python_docs.py --output_dir data/python_docs
     python data_builders/python_docs.py --output_dir data/python_docs --dry_run True
 
-The language reference (`pydoc_data`) and the docstrings of the standard library become three data sets, in subfolders
-that `datasets.load_from_disk` loads:
+The language reference (`pydoc_data`) and the docstrings of the standard library become data sets, in subfolders that
+`datasets.load_from_disk` loads:
 
     text/             {"text", "source"}            a document per module and per chapter of the language reference
     chat/             {"messages", "source"}        questions about modules, classes and functions, and their answers
     classification/   {"text", "label", "source"}   a description, and the area of the library that it comes from
+    passages/         {"messages", "passage", "kind", "wording", "source"}   questions that a passage answers
+    reference/        {"text", "source"}            the passages of all functions and classes, to look things up in
 
 Reading (`docstrings.py`) runs nothing of the library; the same Python, arguments and seed give the same
-bytes. A module or chapter is on one side of the split with everything that was made of it, in all three data sets.
+bytes. A module or chapter is on one side of the split with everything that was made of it, in every data set.
 """
 
 import platform
@@ -25,12 +27,15 @@ from tqdm import tqdm
 
 from scratchgpt.arguments import option, run_recipe
 from scratchgpt.data.builder import BuilderArguments, Built, make_dataset, run_builder
+from scratchgpt.data.passages import with_passage
 from scratchgpt.data.splits import check_fractions, draw
 
 if __package__:
     from .docstrings import Entry, read_library, read_topics
+    from .passages import STRANGE, Mixer, Questions, chosen, passage_of
 else:  # run as a script
     from docstrings import Entry, read_library, read_topics
+    from passages import STRANGE, Mixer, Questions, chosen, passage_of
 
 # The chapters of the Library Reference, those with little text joined to their neighbours. A submodule belongs where
 # its package does unless it is named itself. What is named nowhere has no area: builtins and packaging are about
@@ -75,6 +80,13 @@ PER_AREA = 300
 """Texts to classify of an area, at most: about twice what the smallest has."""
 
 SPLITS = ("train", "validation", "test")
+
+MIXED = 2
+"""Functions that do not exist, for each that does, among the passages to train on."""
+TURNS = 4
+"""Questions in a conversation to train on."""
+PER_PASSAGE = 2
+"""Questions about a passage that validates or tests, at most."""
 
 QUESTIONS = {
     "function": ["What does {} do?", "In Python, what does {} do?", "What is {} for?", "What is the purpose of {}?"],
@@ -278,6 +290,8 @@ def build(arguments: PythonDocsArguments) -> dict[str, Built]:
         "text": _make_texts(texts, splits),
         "chat": _make_chats(public, library, splits, arguments.seed),
         "classification": _make_descriptions(public, splits, arguments.seed),
+        "passages": _make_passages(public, splits, arguments.seed),
+        "reference": _make_reference(public),
     }
     return {name: _describe(name, each) for name, each in data.items()}
 
@@ -334,6 +348,49 @@ def _make_descriptions(public: list[Entry], splits: dict[str, str], seed: int) -
     return make_dataset(rows, Features({"text": Value("string"), "label": labels, "source": Value("string")}))
 
 
+def _passages(public: list[Entry]) -> list[tuple[Entry, str]]:
+    """What has parameters or is called, with its passage, where that fits."""
+    callable_ = [entry for entry in public if entry.kind in ("function", "class", "method") and entry.doc]
+    return [(entry, passage) for entry in callable_ if (passage := passage_of(entry))]
+
+
+def _make_passages(public: list[Entry], splits: dict[str, str], seed: int) -> DatasetDict:
+    rows: dict[str, list[dict]] = {split: [] for split in SPLITS}
+    found: dict[str, list[tuple[Entry, str]]] = {split: [] for split in SPLITS}
+    for entry, passage in _passages(public):
+        found[splits[entry.module]].append((entry, passage))
+    known = [entry for entry, _ in found["train"]]
+    mixer = Mixer(known, seed)
+    made = [mixer.entry(number) for number in range(MIXED * len(known))]
+    found["train"] += [(entry, passage) for entry in made if (passage := passage_of(entry))]
+    for split, entries in found.items():
+        for place, (entry, passage) in enumerate(tqdm(entries, desc=f"asking of passages ({split})", unit="passage")):
+            near = draw(seed, "near", entry.full_name, place)  # more often a neighbour than anything
+            distance = 1 + int(near * 5) if near < 0.6 else int(near * 1e6)
+            other = entries[(place + distance) % len(entries)][0]
+            wording = "known" if split == "train" else "strange" if place % 3 == 0 else "new"
+            asked = list(Questions(seed, wording).about(entry, passage, other))
+            asked = chosen(asked, seed, f"{entry.full_name} {place}", TURNS if split == "train" else PER_PASSAGE)
+            source = entry.module if place < len(known) or split != "train" else ""
+            for group in [asked] if split == "train" and asked else [[each] for each in asked]:
+                turns = [text for each in group for text in (each.text, each.answer)]
+                turns[0] = with_passage(passage, turns[0])
+                roles = ("user", "assistant") * len(group)
+                messages = [{"role": role, "content": text} for role, text in zip(roles, turns, strict=True)]
+                kind = ", ".join(dict.fromkeys(each.kind for each in group))
+                columns = {"passage": passage, "kind": kind, "wording": wording, "source": source}
+                rows[split].append({"messages": messages, **columns})
+    for split, members in rows.items():
+        members.sort(key=lambda row: draw(seed, split, row["messages"][0]["content"]))
+    message = {"role": Value("string"), "content": Value("string")}
+    text = dict.fromkeys(("passage", "kind", "wording", "source"), Value("string"))
+    return make_dataset(rows, Features({"messages": [message], **text}))
+
+
+def _make_reference(public: list[Entry]) -> DatasetDict:
+    return make_dataset({"train": [{"text": text, "source": entry.module} for entry, text in _passages(public)]})
+
+
 def _describe(name: str, data: DatasetDict) -> Built:
     version = f"Python {platform.python_version()}"
     common = (
@@ -342,10 +399,10 @@ def _describe(name: str, data: DatasetDict) -> Built:
     )
     splitting = (
         "\n\nA module or chapter is on one side of the split with everything that was made of it, the same side in "
-        "the three data sets (`text`, `chat`, `classification`): a hash of its name and the seed decides, within each "
-        "area of the library. A docstring that stands in several modules is kept in the first; tests, legal notices "
-        "and generated tables are left out. Modules of one package are documents of their own, so a style or a "
-        "subject may be on both sides."
+        "every data set (`text`, `chat`, `classification`, `passages`): a hash of its name and the seed decides, "
+        "within each area of the library. A docstring that stands in several modules is kept in the first; tests, "
+        "legal notices and generated tables are left out. Modules of one package are documents of their own, so a "
+        "style or a subject may be on both sides."
     )
     if name == "text":
         title, task = "Python documentation: texts", "text-generation"
@@ -358,6 +415,23 @@ def _describe(name: str, data: DatasetDict) -> Built:
             f"for details, the docstring's first paragraphs ({DETAILED} characters at most). Some go on with a second "
             "question, and some ask for the module of a function that is in one module only. Phrasings are chosen by "
             "a hash of the name. Answers are extracts: none was written or judged by a person for this purpose."
+        )
+    elif name == "passages":
+        title, task = "Python documentation: questions with passages", "text-generation"
+        body = (
+            "Questions about a function or class, its documentation before them: what it does, how it is called, the "
+            "default of a parameter, the exception that it raises, its module, whether it has a parameter; and some "
+            "that the passage does not answer. Answers are text of the passage, yes, no, or that it is not said. "
+            "Validation and test ask single questions, in wordings that training does not have: new ones, of which "
+            f"training has similar ones, and strange ones, of {STRANGE} patterns of each kind that training does not "
+            f"have. Of the passages to train on, {MIXED} of {MIXED + 1} are of functions that do not exist, made of "
+            "the parts of others (`source` is empty): what is asked of them can only be read."
+        )
+    elif name == "reference":
+        title, task = "Python documentation: reference", "text-generation"
+        body = (
+            "The documentation of public functions, classes and methods, one a row, as the passages of the data set "
+            "`passages` have it. There is one split: it is to look things up in, and holds what validates and tests."
         )
     else:
         title, task = "Python documentation: areas of the library", "text-classification"

@@ -4,9 +4,14 @@
     python recipes/chat.py --model runs/dolly/final --base runs/base/final --system "Answer in one sentence."
     python recipes/chat.py --model runs/dolly/final --weight_bits 8 --compile true       # fast on the CPU
     python recipes/chat.py --model runs/dolly/final --prompt "What is a list?" --temperature 0 > answer.txt
+    python recipes/chat.py --model runs/demo/chat/final --documents runs/demo/data/reference
 
 `--model` is a model directory or Hub name, quantised or not, or an adapter, which finds its base by itself unless that
 has moved. With `--prompt` standard output holds the answer and nothing else.
+
+With `--documents` (a folder of texts, a file or a data set) the model reads the passage that has most in common with
+the question, which is named, and every question stands for itself. That is for models that learned to answer so, such
+as the demo's.
 
 In the chat, /reset forgets what was said, /save FILE appends the conversation to a JSON lines file, /quit leaves.
 Ctrl-C ends an answer; what there is of it stays. The oldest questions and answers leave when the context is full.
@@ -22,6 +27,7 @@ from transformers.utils.logging import disable_progress_bar
 
 import scratchgpt  # noqa: F401 - registers the classes
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe
+from scratchgpt.data.passages import Passages, with_passage
 from scratchgpt.inference.chat import Answer, ChatSession, Sampling
 from scratchgpt.inference.decoding import load_for_decoding
 from scratchgpt.performance import check_device
@@ -38,14 +44,18 @@ class ChatArguments(RecipeArguments):
     base: str | None = option(None, "The base of an adapter, if it is no longer where it was.")
     prompt: str | None = option(None, "Answer this, print the answer, and stop.")
     system: str | None = option(None, "A system message.")
+    documents: str | None = option(None, "Texts to answer from: a folder, a file or a data set.")
     seed: int | None = option(None, "The same answers in every run.", at_least=0)
 
     max_new_tokens: int | None = option(
         None,
-        "Tokens of an answer, at most; the context keeps so many free. Default: half of it, up to 256.",
+        "Tokens of an answer, at most; the context keeps so many free. Default: half of it, up to 256; with documents "
+        "a quarter.",
         at_least=1,
     )
-    temperature: float = option(0.7, "0: always the likeliest token; higher: more varied.", at_least=0)
+    temperature: float | None = option(
+        None, "0: always the likeliest token; higher: more varied. Default: 0.7; with documents 0.", at_least=0
+    )
     top_k: int = option(50, "Only the k likeliest tokens; 0: all.", at_least=0)
     top_p: float = option(1.0, "Only the likeliest tokens that together have this probability.", above=0, at_most=1)
     min_p: float = option(0.0, "Only tokens with this share of the likeliest one's probability.", at_least=0, below=1)
@@ -56,10 +66,14 @@ class ChatArguments(RecipeArguments):
     compile: bool = option(False, "Compile the decoding step: faster answers, after a wait for the first one.")
     device: str = option("cpu", "Where to compute: cpu, cuda, …")
 
-    def sampling(self) -> Sampling:
-        return Sampling(
-            self.max_new_tokens, self.temperature, self.top_k, self.top_p, self.min_p, self.repetition_penalty
-        )
+    def sampling(self, context: int) -> Sampling:
+        """For a model with so many tokens of context."""
+        tokens, temperature = self.max_new_tokens, self.temperature
+        if self.documents is not None and tokens is None:
+            tokens = max(1, context // 4)
+        if temperature is None:
+            temperature = 0.7 if self.documents is None else 0.0
+        return Sampling(tokens, temperature, self.top_k, self.top_p, self.min_p, self.repetition_penalty)
 
 
 def note(text: str) -> None:
@@ -67,8 +81,19 @@ def note(text: str) -> None:
     print(f"[{text}]", file=sys.stderr, flush=True)
 
 
-def ask(session: ChatSession, text: str) -> Answer:
-    """Prints the answer while it comes, and says why it is cut or what was forgotten for it."""
+def ask(session: ChatSession, text: str, passages: Passages | None = None) -> Answer:
+    """Prints the answer while it comes, and says what it is from, why it is cut, or what was forgotten for it.
+
+    Raises:
+        ValueError: as `ChatSession.ask`, and where no passage fits the question.
+    """
+    if passages is not None:
+        found = passages.find(text)
+        if found is None:
+            raise ValueError("no passage of the documents fits the question: name what it is about, as they do")
+        note(f"from {found.source}: {found.text.splitlines()[0]}")
+        session.reset()
+        text = with_passage(found.text, text)
     answer = session.ask(text, on_text=lambda piece: print(piece, end="", flush=True))
     print(flush=True)
     if answer.num_dropped:
@@ -98,7 +123,7 @@ def command(session: ChatSession, line: str) -> None:
         note(HELP if name == "/help" else f"unknown command {name}: {HELP}")
 
 
-def talk(session: ChatSession) -> None:
+def talk(session: ChatSession, passages: Passages | None = None) -> None:
     """Questions and answers until /quit or the end of the input."""
     with contextlib.suppress(ImportError):  # not on Windows
         import readline  # noqa: F401 - input() then has line editing and history
@@ -112,7 +137,7 @@ def talk(session: ChatSession) -> None:
             if line.startswith("/"):
                 command(session, line)
             elif line:
-                ask(session, line)
+                ask(session, line, passages)
         except ValueError as error:
             note(str(error))
         except KeyboardInterrupt:  # not in an answer, which takes care of it
@@ -127,15 +152,17 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(ChatArguments, argv)
     disable_progress_bar()
     check_device(arguments.device)
+    passages = Passages.read(arguments.documents) if arguments.documents is not None else None
     if arguments.seed is not None:
         set_seed(arguments.seed)
     model, tokenizer = load_for_decoding(
         arguments.model, arguments.base, arguments.dtype, arguments.weight_bits, arguments.device
     )
-    session = ChatSession(model, tokenizer, arguments.system, arguments.sampling(), arguments.compile)
+    sampling = arguments.sampling(model.config.max_position_embeddings)
+    session = ChatSession(model, tokenizer, arguments.system, sampling, arguments.compile)
     if arguments.prompt is None:
-        talk(session)
-    elif ask(session, arguments.prompt).ending == "interrupted":
+        talk(session, passages)
+    elif ask(session, arguments.prompt, passages).ending == "interrupted":
         sys.exit(EXIT_CTRL_C)
 
 

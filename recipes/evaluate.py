@@ -7,9 +7,11 @@
     python recipes/evaluate.py --answers answers.json --output_dir runs/scores
 
 `--model` is a model directory or Hub name, or the directory of an adapter, which is merged into its base in memory.
-`--suite` takes names: text, answers, blimp, hellaswag, lambada, arc_easy, arc_challenge, piqa, winogrande, boolq,
-openbookqa, copa; or quick or full, which is all that the other options allow, of the benchmarks in quick a sample.
-Benchmarks are read from `--benchmarks_dir`, or from the Hub. `--train_text` adds a 5-gram, as one more model.
+`--suite` takes names: text, answers, passages, blimp, hellaswag, lambada, arc_easy, arc_challenge, piqa, winogrande,
+boolq, openbookqa, copa; or quick or full, which is all that the other options allow, of the benchmarks in quick a
+sample. Benchmarks are read from `--benchmarks_dir`, or from the Hub. `--train_text` adds a 5-gram, as one more model.
+The suite passages asks the questions in `--data` with the right passage, with one that is found, a wrong one, and
+none.
 
 `results.json` in the output directory, for several models in OUTPUT_DIR/NAME, holds each value with the number of
 items, a 95 % interval, and a signature with settings and versions. What is there already and still valid is not
@@ -30,6 +32,7 @@ from scratchgpt.evaluation.contamination import Overlap, check_overlap
 from scratchgpt.evaluation.journal import Journal
 from scratchgpt.evaluation.log_likelihoods import LogLikelihoods, Remembered
 from scratchgpt.evaluation.models import describe_model
+from scratchgpt.evaluation.passages import PassageSuite
 from scratchgpt.evaluation.results import FILE, Results, Suite, check_directory
 from scratchgpt.evaluation.suites import build_suites, directories, fitting, suite_names
 from scratchgpt.evaluation.text import Text
@@ -103,12 +106,18 @@ def measure(
         print(results.table(suite.name), flush=True)
 
 
-def model_answers(arguments: EvaluateArguments, directory: Path, identity: dict[str, Any]) -> ModelAnswers:
-    assert arguments.data is not None
-    return ModelAnswers(
-        arguments.data, arguments.split, directory, identity, arguments.scoring(), arguments.count,
-        arguments.max_new_tokens, arguments.batch_size,
-    )  # fmt: skip
+def asked_suites(
+    arguments: EvaluateArguments, names: list[str], directory: Path, identity: dict[str, Any]
+) -> list[Suite]:
+    """Those of the suites in which the model answers questions."""
+    data, split = arguments.data or "", arguments.split
+    count, tokens, batch_size = arguments.count, arguments.max_new_tokens, arguments.batch_size
+    found = list[Suite]()
+    if "answers" in names:
+        found.append(ModelAnswers(data, split, directory, identity, arguments.scoring(), count, tokens, batch_size))
+    if "passages" in names:
+        found.append(PassageSuite(data, split, directory, identity, count, tokens, batch_size))
+    return found
 
 
 def find_overlaps(name: str, suites: list[Suite], tokenizer: Any, allowed: bool) -> dict[str, Overlap]:
@@ -129,10 +138,14 @@ def find_overlaps(name: str, suites: list[Suite], tokenizer: Any, allowed: bool)
 
 
 def evaluate(
-    arguments: EvaluateArguments, name: str, directory: Path, suites: list[Suite], asked: bool,
+    arguments: EvaluateArguments, name: str, directory: Path, suites: list[Suite], names: list[str],
     overlaps: dict[str, Overlap],
 ) -> None:  # fmt: skip
-    """Measures one model, which is `asked` for answers too."""
+    """Measures one model.
+
+    Args:
+        suites: all but those of `names` in which the model answers questions.
+    """
     dtype = arguments.dtype or (None if arguments.weight_bits else "float32")
     model, tokenizer = load_for_decoding(name, arguments.base, dtype, arguments.weight_bits, arguments.device)
     identity = {
@@ -145,8 +158,7 @@ def evaluate(
         "weight_bits": arguments.weight_bits,
     }
     results = Results(directory, identity)
-    if asked:
-        measure([model_answers(arguments, directory, identity)], results, model, tokenizer, overlaps)
+    measure(asked_suites(arguments, names, directory, identity), results, model, tokenizer, overlaps)
     journal = directory / "journal" / "log_likelihoods.jsonl"
     measure(suites, results, Remembered(LogLikelihoods(model), Journal(journal, identity)), tokenizer, overlaps)
     journal.unlink(missing_ok=True)  # all that it remembers is in the results
@@ -188,13 +200,13 @@ def main(argv: list[str] | None = None) -> None:
     suites = build_suites(names, quick, arguments.benchmarks_dir, text, train, arguments.stride)
     chosen: list[tuple[list[Suite], dict[str, Overlap]]] = []
     for name, place, (config, tokenizer) in zip(arguments.model, places, described, strict=True):
-        asked: list[Suite] = [model_answers(arguments, place, {})] if "answers" in names else []
+        asked = asked_suites(arguments, names, place, {})
         fits = fitting([*asked, *suites], config, tokenizer, name, needed=arguments.suite)
         chosen.append((fits[len(asked) :], find_overlaps(name, fits, tokenizer, arguments.allow_overlap)))
 
     for name, place, (fits, overlaps) in zip(arguments.model, places, chosen, strict=True):
         print(f"{name}:", flush=True)
-        evaluate(arguments, name, place, fits, "answers" in names, overlaps)
+        evaluate(arguments, name, place, fits, names, overlaps)
     if train is not None and suites:
         print(f"{NGRAM}:", flush=True)
         tokenizer = described[0][1]

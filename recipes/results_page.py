@@ -13,10 +13,12 @@ import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import scratchgpt  # noqa: F401 - registers the classes
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe, shortened_path
 from scratchgpt.evaluation.report import base_section, chat_section, classifier_section, kind_of_run, read_json
+from scratchgpt.evaluation.results import read_results
 from scratchgpt.hub.staging import check_writable, replaced_file
 from scratchgpt.training.metrics import read_metrics
 
@@ -27,9 +29,25 @@ class PageArguments(RecipeArguments):
     classifier_dir: str | None = option(None, "A run of recipes/finetune_classifier.py, for the same page.")
     chat_dir: str | None = option(None, "A run of recipes/finetune_instruct.py, for the same page.")
     evaluation_dir: str | None = option(None, "What recipes/evaluate.py wrote about the base.")
+    passages_dir: str | None = option(None, "What it wrote with the suite passages, about the chat model and others.")
     data: str | None = option(None, "What the base was trained on; default: the place in its arguments.yaml.")
     cache_dir: str = option("runs/cache", "Where tokenised corpora are kept.")
     output: str | None = option(None, "The page to write; default: RESULTS.md in run_dir.")
+
+
+def read_evaluations(folder: str | None, chat_dir: Path) -> list[dict[str, Any]]:
+    """The results of each model in a folder, those of the run's own model last.
+
+    Raises:
+        ValueError: for a folder without any, or without those of the run's model.
+    """
+    if folder is None:
+        return []
+    found = [results for place in sorted(Path(folder).glob("*")) if (results := read_results(place))]
+    own = shortened_path(str(chat_dir / "final"))
+    if own not in (names := [each["model"]["name"] for each in found]):
+        raise ValueError(f"{folder} holds no results of {own}" + (f", but of {', '.join(names)}" if names else ""))
+    return sorted(found, key=lambda each: each["model"]["name"] == own)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -50,8 +68,10 @@ def main(argv: list[str] | None = None) -> None:
         if kinds[run] == "base":
             metrics = read_metrics(run / "metrics.jsonl")
             sections.append(base_section(run, metrics, arguments.data, arguments.cache_dir, plots, evaluation))
+        elif kinds[run] == "classifier":
+            sections.append(classifier_section(run, plots))
         else:
-            sections.append((classifier_section if kinds[run] == "classifier" else chat_section)(run, plots))
+            sections.append(chat_section(run, plots, read_evaluations(arguments.passages_dir, run)))
     page = [mark, "# Trained from scratch", *(part for section in sections for parts in section for part in parts)]
     with replaced_file(output) as new:
         new.write_text("\n\n".join(page) + "\n", encoding="utf-8")
@@ -71,7 +91,8 @@ def main(argv: list[str] | None = None) -> None:
         elif kinds[run] == "classifier":
             print(f"Classify a file: {command} classify --model {final} --help")
         else:
-            print(f"Chat with it: {command} chat --model {final}")
+            documents = f" --documents {run.parent / 'data/reference'}" if arguments.passages_dir is not None else ""
+            print(f"Chat with it: {command} chat --model {final}{documents}")
     missing = "" if find_spec("gradio") else '  (needs pip install "scratchgpt[showcase]")'
     shown = os.path.commonpath(runs) if len(runs) > 1 else runs[0]
     print(f"Try all of it in the browser: {command} showcase {shown}{missing}")

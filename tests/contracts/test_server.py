@@ -14,10 +14,12 @@ import httpx
 import pytest
 import torch
 import uvicorn
+from fastapi.testclient import TestClient
 
 from recipes import serve
 from scratchgpt import ScratchGPTForCausalLM, ScratchGPTTokenizer
 from scratchgpt.data.chat import render_chat
+from scratchgpt.data.passages import Passage, Passages
 from scratchgpt.hub.model_directory import save_model
 from scratchgpt.inference.server import ChatServer, build_app
 
@@ -67,6 +69,25 @@ def greedy(model: Any, tokenizer: Any, messages: Any, count: int) -> tuple[list[
         if ids[-1] in tokenizer.all_special_ids:
             break
     return prompt, ids[len(prompt) :]
+
+
+def test_a_passage_is_read_before_the_answer(model: Any, tokenizer: Any) -> None:
+    passages = Passages([Passage("Foxes jump.", "a.txt"), Passage("Dogs sleep.", "b.txt")])
+    with TestClient(build_app(ChatServer(model, tokenizer, NAME, passages=passages))) as client:
+        messages = [*QUESTION, {"role": "assistant", "content": "Or not."}]
+        body = {"messages": [*messages, {"role": "user", "content": "Do foxes jump?"}], "max_tokens": 6}
+        answer = client.post("/v1/chat/completions", json=body).json()
+        prompt, made = greedy(model, tokenizer, [{"role": "user", "content": "Foxes jump.\n\nDo foxes jump?"}], 6)
+        assert answer["passage"] == {"text": "Foxes jump.", "source": "a.txt"}
+        assert answer["usage"]["prompt_tokens"] == len(prompt)
+        assert answer["choices"][0]["message"]["content"] == tokenizer.decode(made, skip_special_tokens=True).rstrip(
+            "\ufffd"
+        )
+        streamed = client.post("/v1/chat/completions", json={**body, "stream": True}).text
+        assert json.loads(streamed.splitlines()[0].removeprefix("data: "))["passage"] == answer["passage"]
+        refused = client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "Cats?"}]})
+        assert refused.status_code == 400
+        assert "no passage" in refused.json()["error"]["message"]
 
 
 def test_an_answer_is_the_models(client: httpx.Client, model: Any, tokenizer: Any) -> None:

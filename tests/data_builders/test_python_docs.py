@@ -14,10 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_builders import python_docs
-from data_builders.docstrings import clean, read_library
+from data_builders.docstrings import Entry, clean, read_library
+from data_builders.passages import (
+    STRANGE,
+    WORDINGS,
+    Mixer,
+    Questions,
+    parameters_of,
+    passage_of,
+    wordings,
+)
 from data_builders.python_docs import PythonDocsArguments, beyond, details, main, split_modules, summary
+from scratchgpt.data.passages import CHARACTERS, NOT_SAID
 
 SPLITS = ["train", "validation", "test"]
+NAMES = ("text", "chat", "classification", "passages", "reference")
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def data(folder: Path) -> dict[str, DatasetDict]:
-    return {name: DatasetDict(load_from_disk(folder / name)) for name in ("text", "chat", "classification")}
+    return {name: DatasetDict(load_from_disk(folder / name)) for name in NAMES}
 
 
 def one_line(text: str) -> str:
@@ -46,10 +57,10 @@ def test_more_than_two_megabytes_of_english(data: dict[str, DatasetDict]) -> Non
 
 def test_splits_share_no_source_and_no_text(data: dict[str, DatasetDict]) -> None:
     side: dict[str, str] = {}
-    for each in data.values():  # one side for all three data sets
-        assert list(each) == SPLITS
-        for split in SPLITS:
-            assert {side.setdefault(source, split) for source in each[split]["source"]} == {split}
+    for name, each in data.items():  # one side for all data sets but the one to look things up in
+        assert list(each) == (SPLITS if name != "reference" else ["train"])
+        for split in SPLITS if name != "reference" else []:
+            assert {side.setdefault(source, split) for source in each[split]["source"] if source} == {split}
     for name in ("text", "classification"):
         texts = [text for split in data[name].values() for text in split["text"]]
         assert len(set(texts)) == len(texts)
@@ -85,6 +96,77 @@ def test_chats_are_questions_with_answers_from_the_docstrings(data: dict[str, Da
         row["messages"][1]["content"] for row in rows if re.search(r"\btextwrap\.dedent\b", str(row["messages"][0]))
     ]
     assert "Remove any common leading whitespace from every line in `text`." in dedent
+
+
+def test_passages_hold_the_answers_and_training_has_no_wording_of_the_test(data: dict[str, DatasetDict]) -> None:
+    kinds = Counter[str]()
+    for split, rows in data["passages"].items():
+        for row in rows.to_list():
+            turns = [message["content"] for message in row["messages"]]
+            assert turns[0].startswith(row["passage"] + "\n\n")
+            assert len(row["passage"]) <= CHARACTERS
+            for answer in turns[1::2]:
+                assert answer in ("Yes.", "No.", NOT_SAID) or answer in row["passage"]
+            if split != "train":
+                assert len(turns) == 2
+                assert row["source"]
+                kinds[row["kind"]] += split == "test"
+    assert min(kinds[kind] for kind in WORDINGS) >= 5
+    assert kinds.total() >= 500
+    sources = {split: set(rows["source"]) - {""} for split, rows in data["passages"].items()}
+    assert not sources["train"] & (sources["validation"] | sources["test"])
+    invented = sum(source == "" for source in data["passages"]["train"]["source"])
+    assert invented > len(data["passages"]["train"]) / 2
+    for kind in WORDINGS:
+        found = wordings(kind)
+        texts = {which: {text for pattern in patterns for text in pattern} for which, patterns in found.items()}
+        assert not texts["known"] & (texts["new"] | texts["strange"])
+        assert len(found["strange"]) == STRANGE
+        assert min(map(len, texts.values())) > 3
+    assert set(data["reference"]["train"]["text"]) >= set(data["passages"]["test"]["passage"])
+
+
+ENTRY = Entry(
+    "os", "remove", "function", "(path, *, dir_fd=None)",
+    "Remove a file from the directory.\n\nIt is the same as unlink.\n\nRaises IsADirectoryError for a directory.",
+)  # fmt: skip
+OTHER = Entry("json", "dumps", "function", "(obj, indent=None)", "Serialize an object to a string.")
+
+
+def test_questions_of_a_passage_have_the_answers_that_stand_in_it() -> None:
+    passage = passage_of(ENTRY)
+    assert passage.startswith("os.remove(path, *, dir_fd=None)\nRemove a file from the directory.\n")
+    asked = [
+        (each.kind, each.answer, "indent" in each.text, "dumps" in each.text)
+        for each in Questions(0, "new").about(ENTRY, passage, OTHER)
+    ]
+    assert sorted(asked) == sorted(
+        [
+            ("purpose", "Remove a file from the directory.", False, False),
+            ("call", "os.remove(path, *, dir_fd=None)", False, False),
+            ("parameter", "Yes.", False, False),
+            ("parameter", "Yes.", False, False),
+            ("default", "None", False, False),
+            ("exception", "IsADirectoryError", False, False),
+            ("module", "os", False, False),
+            ("parameter", "No.", False, False),  # of obj
+            ("not said", NOT_SAID, False, False),
+            ("parameter", "No.", True, False),
+            ("not said", NOT_SAID, True, False),
+            ("not said", NOT_SAID, False, True),
+        ]
+    )
+
+
+def test_what_is_made_up_can_be_asked_about() -> None:
+    entries = [entry for entry in read_library()["textwrap"] if entry.doc and entry.kind != "module"]
+    mixer, known = Mixer(entries, 0), {entry.full_name for entry in entries}
+    made = [mixer.entry(number) for number in range(40)]
+    assert made == [Mixer(entries, 0).entry(number) for number in range(40)]
+    assert len({entry.full_name for entry in made} - known) > 30
+    for entry in made:
+        assert entry.full_name.replace(".", "_").isidentifier()
+        assert parameters_of(entry.signature) or entry.signature == "()"
 
 
 def test_every_label_is_in_every_split(data: dict[str, DatasetDict]) -> None:
@@ -128,7 +210,7 @@ def test_cards_say_what_is_inside(folder: Path, data: dict[str, DatasetDict]) ->
         assert card.startswith("---\nlanguage: en\nlicense: psf-2.0\n")
         assert record["sha256"] in card
         assert f"| train | {each['train'].num_rows:,} |" in card
-        assert record["splits"]["test"]["rows"] == each["test"].num_rows
+        assert {split: found["rows"] for split, found in record["splits"].items()} == each.num_rows
     assert "| graphical interfaces | " in (folder / "classification/README.md").read_text(encoding="utf-8")
 
 

@@ -233,6 +233,31 @@ def test_a_prompt_prints_the_answer_only(saved: str, capsys: pytest.CaptureFixtu
     assert texts[0] == texts[1] != texts[2]
 
 
+def test_documents_are_read_before_the_answer(
+    saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("Foxes jump.\n", encoding="utf-8")
+    (tmp_path / "b.txt").write_text("Dogs sleep.\n", encoding="utf-8")
+    asked: list[str] = []
+    answer = ChatSession.ask
+
+    def ask(self: ChatSession, text: str, on_text: Any) -> Any:
+        asked.append(text)
+        assert self.messages == []  # every question stands for itself
+        assert self.sampling.temperature == 0
+        assert self.max_new_tokens == 16
+        return answer(self, text, on_text)
+
+    monkeypatch.setattr(ChatSession, "ask", ask)
+    lines: list[Any] = ["What do foxes do?", "And dogs?", "Cats?", "/quit"]
+    monkeypatch.setattr("builtins.input", lambda _: lines.pop(0))
+    chat.main(["--model", saved, "--documents", str(tmp_path)])
+    assert asked == ["Foxes jump.\n\nWhat do foxes do?", "Dogs sleep.\n\nAnd dogs?"]
+    said = capsys.readouterr().err
+    assert "a.txt: Foxes jump.]" in said
+    assert "no passage of the documents fits the question" in said
+
+
 @pytest.mark.parametrize("extra", [[], ["--system", "Be a fox."]])
 def test_a_chat_with_commands(
     saved: str, extra: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -14,23 +14,29 @@ CONFIGS = ROOT / "recipes" / "configs"
 
 
 def write_data(folder: Path) -> None:
-    """The three data sets of data_builders/python_docs.py, with a sentence in place of a docstring."""
+    """Data sets as data_builders/python_docs.py writes them, with a sentence in place of a docstring."""
 
     def split(begin: int, end: int) -> tuple[Dataset, Dataset, Dataset]:
         facts = [(i % 2, f"Return the {WORDS[i % 12]} number {i} of {WORDS[i % 5]}.") for i in range(begin, end)]
-        chats = [
-            [{"role": "user", "content": f"What is {text[11:]}?"}, {"role": "assistant", "content": text}]
-            for _, text in facts
-        ]
+        passages = [
+            {
+                "messages": [
+                    {"role": "user", "content": f"{text}\n\nWhat does it return?"},
+                    {"role": "assistant", "content": text[7:]},
+                ],
+                "passage": text, "kind": "purpose", "wording": "new", "source": f"module {number % 9}",
+            }
+            for number, (_, text) in enumerate(facts)
+        ]  # fmt: skip
         labelled = Dataset.from_dict({"text": [text for _, text in facts], "label": [label for label, _ in facts]})
         return (
             Dataset.from_dict({"text": [" ".join(text for _, text in facts[i : i + 9]) for i in range(0, 90, 9)]}),
-            Dataset.from_dict({"messages": chats}),
+            Dataset.from_list(passages),
             labelled.cast_column("label", ClassLabel(names=["even", "odd"])),
         )
 
     splits = {"train": split(0, 300), "validation": split(300, 400), "test": split(400, 500)}
-    for number, name in enumerate(("text", "chat", "classification")):
+    for number, name in enumerate(("text", "passages", "classification")):
         DatasetDict({part: datasets[number] for part, datasets in splits.items()}).save_to_disk(folder / name)
 
 
@@ -53,14 +59,19 @@ def test_every_stage_follows_from_the_one_before(tmp_path, monkeypatch, capsys):
         [str(CONFIGS / "finetune_classifier" / "demo.yaml"), *few, "--num_train_epochs=1", "--warmup_steps=1"]
     )
     finetune_instruct.main(
-        [str(CONFIGS / "finetune_instruct" / "demo.yaml"), *few, "--max_steps=4", "--warmup_steps=1",
-         "--num_responses=4", "--response_tokens=8"]
+        [str(CONFIGS / "finetune_instruct" / "demo.yaml"), *few, "--max_steps=4", "--decay_steps=1",
+         "--warmup_steps=1", "--num_responses=4", "--response_tokens=8"]
+    )  # fmt: skip
+    evaluate.main(
+        ["--model", "runs/demo/base/final", "--model", "runs/demo/chat/final", "--suite", "passages", "--count", "20",
+         "--data=runs/demo/data/passages", "--split=test", "--max_new_tokens=8", "--output_dir=runs/demo/passages"]
     )  # fmt: skip
     capsys.readouterr()
     page = demo / "RESULTS.md"
     results_page.main(
         ["--run_dir=runs/demo/base", "--data=runs/demo/data/text", "--classifier_dir=runs/demo/classifier",
-         "--chat_dir=runs/demo/chat", "--evaluation_dir=runs/demo/evaluation", f"--output={page}"]
+         "--chat_dir=runs/demo/chat", "--evaluation_dir=runs/demo/evaluation", "--passages_dir=runs/demo/passages",
+         f"--output={page}"]
     )  # fmt: skip
     text = page.read_text(encoding="utf-8")
     for line in (
@@ -71,13 +82,16 @@ def test_every_stage_follows_from_the_one_before(tmp_path, monkeypatch, capsys):
         "bits per byte",
         "| 5-gram with",
         "by question: ROUGE-L: ",
+        "| `runs/demo/base/final`, right passage |",
+        "| `runs/demo/chat/final`, no passage |",
+        "| new wording |",
     ):
         assert line in text, line
     for picture in (line.split("](")[1].rstrip(")") for line in text.splitlines() if line.startswith("![")):
         assert (page.parent / picture).stat().st_size > 1000, picture
     printed = capsys.readouterr().out
     assert "| this model (full) |" in printed
-    assert f"scratchgpt chat --model {demo / 'chat'}/final" in printed
+    assert f"scratchgpt chat --model {demo / 'chat'}/final --documents {demo}/data/reference" in printed
 
 
 def test_the_makefile_runs_these_configurations():

@@ -10,6 +10,7 @@ import yaml
 from transformers import AutoConfig, AutoTokenizer
 
 from ..data.corpus import tokenize_corpus
+from ..data.passages import NOT_SAID
 from ..data.text import read_texts
 from ..hub.markdown import percent, quote, table
 from .baselines import compressed_bits_per_byte, unigram_bits_per_byte
@@ -128,8 +129,15 @@ def classifier_section(run_dir: Path, plots: str) -> Section:
     ], [f"![confusion]({plots}/confusion.png)\n\n![calibration]({plots}/calibration.png)"]
 
 
-def chat_section(run_dir: Path, plots: str) -> Section:
-    """The chat model beside its base, and some of its answers. Raises ValueError for a run that is not finished."""
+def chat_section(run_dir: Path, plots: str, evaluations: Sequence[Mapping[str, Any]] = ()) -> Section:
+    """The chat model beside its base, and some of its answers.
+
+    Args:
+        evaluations: each the results.json of a model that recipes/evaluate.py wrote with the suite `passages`.
+
+    Raises:
+        ValueError: for a run that is not finished.
+    """
     results = read_json(run_dir / "results.json")
     loss = (
         f"Validation loss {results['final']['loss']:.3f} nats on {results['final']['num_tokens']:,} tokens of answers."
@@ -159,7 +167,64 @@ def chat_section(run_dir: Path, plots: str) -> Section:
         "base and by the tuned model; in brackets 95 % intervals.",
         table(["", "ROUGE-L", "answers that end by themselves", "tokens in an answer"], rows),
         *_answers_compared(lines),
+        *passages_section(evaluations),
     ], ["The first of these questions, and what the model says:", *transcript]
+
+
+PASSAGE_ROWS = {
+    "exact_match": "{}, right passage",
+    "exact_match_found": "{}, the passage found for the question",
+    "exact_match_without": "{}, no passage",
+    "exact_match_first_sentence": "the passage's first sentence, always",
+}
+"""Of the suite `passages`, in words."""
+
+
+def passages_section(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How well models answer from passages, of several the last one in full; nothing for none."""
+    measured = [each for each in evaluations if "passages" in each]
+    if not measured:
+        return []
+    of = measured[-1]["passages"]
+    names = [each["model"]["name"] for each in measured]
+    rows = [
+        [PASSAGE_ROWS["exact_match"].format(f"`{name}`"), *_passage_cells(each["passages"], "exact_match")]
+        for name, each in zip(names[:-1], measured[:-1], strict=True)
+    ]
+    rows += [
+        [words.format(f"`{names[-1]}`"), *_passage_cells(of, name)]
+        for name, words in PASSAGE_ROWS.items()
+        if name in of
+    ]
+    parts = [name.partition("/")[2] for name in of if name.startswith("exact_match/")]
+    controls = []
+    if "found" in of:
+        controls.append(
+            f"The right passage is found for {_share(of['found'])} of {of['found']['count']:,} questions that have an "
+            f"answer; with a passage that does not hold it, {_share(of['not_said_wrong'])} of "
+            f"{of['not_said_wrong']['count']:,} are answered “{NOT_SAID}”, as they should."
+        )
+    return [
+        "Questions of documents that no training stage has read, with a passage, in wordings that training does not "
+        "have. An exact answer is the reference, character by character; in brackets 95 % intervals by bootstrap over "
+        "documents.",
+        table(["", "exact", "token-F1", "questions"], rows),
+        *controls,
+        table(
+            ["right passage, by kind", "exact", "token-F1", "questions"],
+            [[part, *_passage_cells(of, "exact_match", f"/{part}")] for part in parts],
+        ),
+    ]
+
+
+def _passage_cells(of: Mapping[str, Any], name: str, part: str = "") -> list[str]:
+    f1 = of.get(f"token_f1{part}") if name == "exact_match" else None
+    found = of[name + part]
+    return [_share(found), f"{f1['value']:.3f}" if f1 else "", f"{found['count']:,}"]
+
+
+def _share(found: Mapping[str, Any]) -> str:
+    return percent(found["value"], found["interval"]) if found["interval"] else f"{found['value']:.1%}"
 
 
 def _answers_compared(lines: Sequence[Mapping[str, Any]]) -> list[str]:

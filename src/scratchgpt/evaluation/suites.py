@@ -10,7 +10,7 @@ from .blimp import BlimpSuite, find
 from .results import DoesNotFit, Suite
 from .text import Text, TextSuite
 
-SUITES = ("text", "answers", "blimp", *BENCHMARKS)
+SUITES = ("text", "answers", "passages", "blimp", *BENCHMARKS)
 
 QUICK_PAIRS = 40
 """Of each paradigm of BLiMP, in the suite quick."""
@@ -42,8 +42,9 @@ def suite_names(given: Sequence[str], text: str | None, data: str | None, benchm
         raise ValueError(f"--suite {unknown[0]}: give quick or full alone, or names of {', '.join(SUITES)}")
     if "text" in names and not text:
         raise ValueError("the suite text needs --text, what is measured on")
-    if "answers" in names and not data:
-        raise ValueError("the suite answers needs --data, the questions")
+    for name in ("answers", "passages"):
+        if name in names and not data:
+            raise ValueError(f"the suite {name} needs --data, the questions")
     return names
 
 
@@ -51,7 +52,7 @@ def build_suites(
     names: Sequence[str], quick: bool, benchmarks_dir: str | None, text: Text | None, train: Text | None,
     stride: int | None,
 ) -> list[Suite]:  # fmt: skip
-    """All suites of `names` but the answers, which are each model's own.
+    """All suites of `names` but answers and passages, which are each model's own.
 
     Raises:
         ValueError: for data that is not there or cannot be read.

@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ..data.chat import Message, render_chat
+from ..data.passages import Passage, Passages, with_passage
 from .answer_settings import answer_settings
 from .chat import AnswerStreamer, Sampling, check_text, generate_answer
 from .decoding import compiled_decoding
@@ -76,10 +77,18 @@ class ChatServer:
         tokenizer: the model's, with a chat template.
         name: what clients call it.
         compiled: compile the decoding step (see `compiled_decoding`).
+        passages: the last message is asked by itself, behind the one of these that fits it.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, compiled: bool = False):
-        self.model, self.tokenizer, self.name = model, tokenizer, name
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        name: str,
+        compiled: bool = False,
+        passages: Passages | None = None,
+    ):
+        self.model, self.tokenizer, self.name, self.passages = model, tokenizer, name, passages
         self.context: int = model.config.max_position_embeddings
         self.settings = answer_settings(tokenizer, model.config.vocab_size)
         model.generation_config = GenerationConfig()  # `generate` would fill in from it what a request leaves open
@@ -87,8 +96,8 @@ class ChatServer:
         self.lock = threading.Lock()
         self.created = int(time.time())
 
-    def prepare(self, request: ChatRequest) -> tuple[list[int], int, Sampling]:
-        """The prompt's ids, how many tokens may follow, and how they are chosen.
+    def prepare(self, request: ChatRequest) -> tuple[list[int], int, Sampling, Passage | None]:
+        """The prompt's ids, how many tokens may follow, how they are chosen, and the passage in the prompt.
 
         Raises:
             ValueError: for what cannot be answered; the message is for the client.
@@ -101,6 +110,13 @@ class ChatServer:
             check_text(message["content"])
         if messages[-1]["role"] != "user":
             raise ValueError("the last of messages must be the user's")
+        passage = None
+        if self.passages is not None:
+            question = messages[-1]["content"]
+            passage = self.passages.find(question)
+            if passage is None:
+                raise ValueError("no passage of the documents fits the question: name what it is about, as they do")
+            messages = [{"role": "user", "content": with_passage(passage.text, question)}]
         prompt = render_chat(messages, self.tokenizer, add_generation_prompt=True).input_ids
         room = self.context - len(prompt)
         if room < 1:
@@ -114,7 +130,10 @@ class ChatServer:
                 f"{self.context} tokens: ask for {room} at most, or leave max_tokens out"
             )
         given: dict[str, Any] = {"temperature": request.temperature, "top_p": request.top_p}
-        return prompt, wanted, Sampling(**{name: value for name, value in given.items() if value is not None})
+        if passage is not None and request.temperature is None:
+            given["temperature"] = 0.0
+        sampling = Sampling(**{name: value for name, value in given.items() if value is not None})
+        return prompt, wanted, sampling, passage
 
     def pieces(self, request: ChatRequest, prompt: list[int], wanted: int, sampling: Sampling) -> Iterator[Any]:
         """The answer piece by piece, as it is made in a thread; at the end its `AnswerStreamer`."""
@@ -137,10 +156,16 @@ class ChatServer:
         if request.model is not None and request.model != self.name:
             raise HTTPException(404, f"the model {request.model!r} is not served here, but {self.name!r}")
         try:
-            prompt, wanted, sampling = self.prepare(request)
+            prompt, wanted, sampling, passage = self.prepare(request)
         except ValueError as error:
             raise HTTPException(400, str(error)) from error
-        identity = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": self.name}
+        identity: dict[str, Any] = {
+            "id": f"chatcmpl-{uuid4().hex}",
+            "created": int(time.time()),
+            "model": self.name,
+        }
+        if passage is not None:
+            identity["passage"] = {"text": passage.text, "source": passage.source}
         pieces = self.pieces(request, prompt, wanted, sampling)
         if request.stream:
             with_usage = bool((request.stream_options or {}).get("include_usage"))

@@ -1,18 +1,21 @@
 """How long `make demo` will take on this machine, from a few seconds of measuring; where too long, fewer steps.
 
-    python -m scratchgpt.training.demo_time recipes/configs/pretrain/demo.yaml runs/demo/base_options
+    python -m scratchgpt.training.demo_time runs/demo/options recipes/configs/pretrain/demo.yaml \\
+        recipes/configs/finetune_instruct/demo.yaml
 
 Steps of the demo's base on random tokens are timed, not compiled. What follows is rough, within a third:
 
-    base   = max_steps · measured step / COMPILED_GAIN + compiling
-    demo   = base + OTHERS · base                              (tokenizer, classifier, chat model)
+    a stage = max_steps · measured step / COMPILED_GAIN + compiling         (base and chat model: the same shape)
+    demo    = both stages + OTHERS · the base's steps                       (tokenizer, classifier, measuring)
 
-Where the demo would take longer than TOO_LONG, the base gets as many steps as make it LIMIT. The second file holds the
-options that say so, empty where there is nothing to change: the demo is always what it was on a machine fast enough.
+Where the demo would take longer than TOO_LONG, both stages get as many steps as make it LIMIT. The first argument is a
+folder, which gets for each stage a file named after its recipe with the options that say so, empty where there is
+nothing to change: the demo is always what it was on a machine fast enough.
 """
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +34,9 @@ COMPILED_GAIN = {torch.bfloat16: 1.6, None: 1.2}
 """How much faster a compiled step is than the one measured here, in bf16 and in fp32."""
 
 COMPILING = 40.0
-OTHERS = 0.38
-"""Of the base's time: 5 minutes beside 13 on a processor without bf16."""
+"""Seconds, of each stage."""
+OTHERS = 0.4
+"""Of the base's time."""
 
 LIMIT, TOO_LONG = 600.0, 720.0
 """Seconds. A demo between the two stays as it is."""
@@ -63,41 +67,42 @@ def step_seconds(options: dict, device: str = "cpu") -> float:
     return min(times[1:])
 
 
-def demo_steps(options: dict, step: float) -> tuple[list[int], float]:
-    """max_steps, warmup_steps and decay_steps of the base, and the seconds of the whole demo.
+def demo_steps(stages: Sequence[dict], step: float) -> tuple[list[list[int]], float]:
+    """max_steps, warmup_steps and decay_steps of base and chat model, and the seconds of the whole demo.
 
     Args:
+        stages: the options of both.
         step: seconds of a compiled step.
     """
-    numbers = [options[name] for name in ("max_steps", "warmup_steps", "decay_steps")]
-    others = OTHERS * numbers[0] * step
-    whole = numbers[0] * step + COMPILING + others
+    numbers = [[stage[name] for name in ("max_steps", "warmup_steps", "decay_steps")] for stage in stages]
+    fixed = len(stages) * COMPILING + OTHERS * numbers[0][0] * step
+    steps = sum(stage[0] for stage in numbers)
+    whole = steps * step + fixed
     if whole <= TOO_LONG:
         return numbers, whole
-    # The others take what they take; a base of fewer than a quarter of the steps would not be worth showing.
-    left = max(LIMIT - COMPILING - others, numbers[0] * step / 4)
-    steps = shortened(numbers[0], numbers[1], numbers[2], step, left)
-    return steps, steps[0] * step + COMPILING + others
+    # The others take what they take; a model of fewer than a quarter of the steps would not be worth showing.
+    share = max((LIMIT - fixed) / (steps * step), 0.25)
+    fewer = [shortened(*stage, step, share * stage[0] * step) for stage in numbers]
+    return fewer, sum(stage[0] for stage in fewer) * step + fixed
 
 
-def main(config: str, output: str) -> None:
-    options = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+def main(folder: str, *configs: str) -> None:
+    stages = [yaml.safe_load(Path(config).read_text(encoding="utf-8")) for config in configs]
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     assert device is not None
-    measured = step_seconds(options, device.type)
+    measured = step_seconds(stages[0], device.type)
     step = measured / COMPILED_GAIN[configure_process(device).autocast_dtype]
-    (max_steps, warmup_steps, decay_steps), seconds = demo_steps(options, step)
-    tokens = options["per_device_train_batch_size"] * options["context_length"]
+    numbers, seconds = demo_steps(stages, step)
+    tokens = stages[0]["per_device_train_batch_size"] * stages[0]["context_length"]
     print(f"make demo will take about {in_words(seconds)} on this machine ({tokens / step:,.0f} tokens per second).")
-    line = ""
-    if max_steps < options["max_steps"]:
-        line = f"--max_steps={max_steps} --warmup_steps={warmup_steps} --decay_steps={decay_steps}"
-        print(
-            f"The base gets {max_steps} steps instead of {options['max_steps']}: all of them would take too long here."
-        )
-    file = Path(output)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(line + "\n", encoding="utf-8")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for config, stage, (max_steps, warmup_steps, decay_steps) in zip(configs, stages, numbers, strict=True):
+        line = ""
+        if max_steps < stage["max_steps"]:
+            line = f"--max_steps={max_steps} --warmup_steps={warmup_steps} --decay_steps={decay_steps}"
+            print(f"{stage['output_dir']} gets {max_steps} steps instead of {stage['max_steps']}: more take too long.")
+        file = Path(folder, Path(config).parent.name)
+        file.write_text(line + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Token-F1: which tokens of an answer are the reference's, whatever their order; between white space, case kept."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from scratchgpt.evaluation.metrics.base import AnswerMetric, divided, f1
+from scratchgpt.evaluation.token_overlap import token_overlap
 
 
 class TokenF1(AnswerMetric):
@@ -15,10 +15,9 @@ class TokenF1(AnswerMetric):
     def statistics(self, predictions: Sequence[str], references: Sequence[str]) -> np.ndarray:
         rows = []
         for prediction, reference in zip(predictions, references, strict=True):
-            answered, wanted = Counter(prediction.split()), Counter(reference.split())
-            both, said, all_wanted = (sum(each.values()) for each in (answered & wanted, answered, wanted))
-            precision, recall = divided(both, said), divided(both, all_wanted)
-            rows.append([both, said, all_wanted, f1(precision, recall), precision, recall])
+            both, said, wanted = token_overlap(prediction, reference)
+            precision, recall = divided(both, said), divided(both, wanted)
+            rows.append([both, said, wanted, f1(precision, recall), precision, recall])
         return np.array(rows, dtype=float)
 
     def scores(self, total: np.ndarray, count: int) -> dict[str, float]:
