@@ -1,41 +1,64 @@
-"""Turn a scratchgpt model into one that every engine knows: transformers without this package, llama.cpp, vLLM, ONNX.
+"""Turn a scratchgpt model into one that every engine knows: transformers without this package, vLLM, llama.cpp.
 
     python recipes/export_model.py --model_name_or_path runs/base/final --to qwen3 --output_dir runs/base/qwen3
     python recipes/export_model.py --model_name_or_path runs/gpt2 --to gpt2 --output_dir runs/gpt2_out
+    python recipes/export_model.py --model_name_or_path runs/base/final --to gguf --quantization q8_0 --output_dir gguf
 
 `qwen3` is for the `modern` presets, `llama` for them without QK-norm, `gpt2` for the `gpt2` presets. A model that the
 target cannot express is refused, with the fields that stand in the way. Tokenizer and chat template go along, in the
 plain form. A model that was imported from GPT-2, and nothing more, becomes what it was, without the tokens that the
 import added. The directory is written only if the logits of a sentence are those of the original.
+
+`gguf` is one file for llama.cpp, Ollama and LM Studio: whichever of the three the model is, with its tokenizer, and a
+`Modelfile` for Ollama beside it. The file is read again before it is there: by llama.cpp, where the environment
+variable SCRATCHGPT_LLAMA_CPP names the folder with its programs (build/bin), else by transformers. Needs the extra
+[gguf]: pip install "scratchgpt[gguf]"
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scratchgpt import ScratchGPTForCausalLM
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe, write_arguments
-from scratchgpt.hub.cards import keep_card, write_card
+from scratchgpt.hub.card_facts import Facts, card_data
+from scratchgpt.hub.cards import CARD, keep_card, write_card
 from scratchgpt.hub.model_directory import check_tokenizer, load_model
-from scratchgpt.hub.names import local_copy
+from scratchgpt.hub.names import hub_name, local_copy
 from scratchgpt.hub.staging import check_output, staged_directory
 from scratchgpt.interop import to_gpt2, to_llama, to_qwen3
 from scratchgpt.interop.checks import check_same_logits, logits_of, sample_ids
 from scratchgpt.interop.exported_files import complete_config, first_tokens
+from scratchgpt.interop.gguf import check_gguf, to_family, write_gguf
+from scratchgpt.interop.gguf_checks import check_gguf_file
+from scratchgpt.interop.ollama import modelfile
 from scratchgpt.training.bases import base_config
 
-TARGETS = {"gpt2": to_gpt2, "qwen3": to_qwen3, "llama": to_llama}
+TARGETS = {"gpt2": to_gpt2, "qwen3": to_qwen3, "llama": to_llama, "gguf": to_family}
 
 
 @dataclass
 class ExportArguments(RecipeArguments):
     model_name_or_path: str = required("Model directory to export.")
     output_dir: str = required("Where the exported directory goes.")
-    to: Literal["gpt2", "qwen3", "llama"] = option("qwen3", "Architecture to export to.")
+    to: Literal["gpt2", "qwen3", "llama", "gguf"] = option("qwen3", "Architecture or format to export to.")
+    quantization: Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] | None = option(
+        None, "gguf: type of the weights; default: f16."
+    )
     overwrite: bool = option(False, "Replace an earlier export in output_dir.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.quantization is not None and self.to != "gguf":
+            raise ValueError(f"--quantization {self.quantization} is for --to gguf: leave it out")
+
+    @property
+    def marker(self) -> str:
+        """A file that an earlier export of this kind holds."""
+        return "Modelfile" if self.to == "gguf" else "config.json"
 
 
 def load_ours(source: str) -> ScratchGPTForCausalLM:
@@ -49,32 +72,65 @@ def load_ours(source: str) -> ScratchGPTForCausalLM:
     return load_model(ScratchGPTForCausalLM, source).eval()
 
 
+def write_model(arguments: ExportArguments, folder: Path, model: Any, exported: Any, tokenizer: Any) -> str:
+    """The directory of a transformers model; returns what the comparison found."""
+    size = exported.config.vocab_size
+    exported.save_pretrained(folder)
+    complete_config(folder / "config.json")
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder, plain=True)
+    ids = sample_ids(tokenizer, size, model.config.max_position_embeddings)
+    theirs = logits_of(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), ids)
+    keep_card(Path(arguments.output_dir), folder)
+    write_card(folder)
+    difference = check_same_logits(logits_of(model.float(), ids), theirs)
+    return f"logits of {ids.shape[1]} tokens agree, largest difference {difference:.2e}"
+
+
+def write_gguf_files(arguments: ExportArguments, folder: Path, model: Any, exported: Any, tokenizer: Any) -> str:
+    """The GGUF file and its Modelfile; returns what the comparison found, and what the rounding changed."""
+    source, quantization = Path(local_copy(arguments.model_name_or_path)), arguments.quantization or "f16"
+    facts, card = Facts(source), card_data(source / CARD)
+    on_hub = facts.base_on_hub or (
+        named.partition("@")[0] if (named := hub_name(str(source))) != str(source) else None
+    )
+    file = folder / f"model-{quantization}.gguf"
+    kept = write_gguf(
+        exported, tokenizer, file, quantization, name=facts.title, license=card.get("license"),
+        source=f"https://huggingface.co/{on_hub}" if on_hub else None,
+    )  # fmt: skip
+    found = check_gguf_file(file, exported, tokenizer)
+    is_chat = facts.kind == "chat model" or "chat-model" in card.get("tags", [])
+    context = exported.config.max_position_embeddings
+    text = modelfile(file.name, tokenizer, exported.generation_config, context, is_chat)
+    (folder / "Modelfile").write_text(text, encoding="utf-8")
+    ids = sample_ids(tokenizer, exported.config.vocab_size, context)
+    ours, theirs = (logits_of(each.float(), ids)[..., : exported.config.vocab_size] for each in (model, exported))
+    change = (ours.log_softmax(-1) - theirs.log_softmax(-1)).abs().max().item()
+    text = f"{found}; {quantization} changes log-probabilities by up to {change:.2e}; {file.stat().st_size:,} bytes"
+    return text + (f"; {kept} matrices stay f16, since their rows are no multiple of 32" if kept else "")
+
+
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(ExportArguments, argv)
-    check_output(arguments.output_dir, arguments.overwrite, marker="config.json")
+    check_output(arguments.output_dir, arguments.overwrite, arguments.marker)
+    if arguments.to == "gguf":
+        check_gguf()
     source = local_copy(arguments.model_name_or_path)
     model = load_ours(source)
     exported = TARGETS[arguments.to](model)
-    size = exported.config.vocab_size
-    tokenizer = None
+    tokenizer, size = None, exported.config.vocab_size
     if (Path(source) / "tokenizer.json").is_file():
         tokenizer = AutoTokenizer.from_pretrained(source)
         check_tokenizer(model, tokenizer)
         tokenizer = first_tokens(tokenizer, size)
-    with staged_directory(arguments.output_dir, arguments.overwrite, marker="config.json") as folder:
-        exported.save_pretrained(folder)
-        complete_config(folder / "config.json")
+    elif arguments.to == "gguf":
+        raise ValueError(f"{source} has no tokenizer.json: a GGUF file holds the tokenizer too; copy it there")
+    write = write_gguf_files if arguments.to == "gguf" else write_model
+    with staged_directory(arguments.output_dir, arguments.overwrite, arguments.marker) as folder:
         write_arguments(arguments, folder, published=True)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(folder, plain=True)
-        del exported
-        ids = sample_ids(tokenizer, size, model.config.max_position_embeddings)
-        theirs = logits_of(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), ids)
-        keep_card(Path(arguments.output_dir), folder)
-        write_card(folder)
-        difference = check_same_logits(logits_of(model.float(), ids), theirs)
-    print(f"{arguments.model_name_or_path} → {arguments.output_dir} ({arguments.to}): ", end="")
-    print(f"logits of {ids.shape[1]} tokens agree, largest difference {difference:.2e}; ", end="")
+        found = write(arguments, folder, model, exported, tokenizer)
+    print(f"{arguments.model_name_or_path} → {arguments.output_dir} ({arguments.to}): {found}; ", end="")
     print(f"vocabulary {model.config.vocab_size} → {size}")
 
 

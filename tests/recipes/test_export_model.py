@@ -1,5 +1,6 @@
 """Exports as a user makes them: to each target with tokenizer and template, and what is refused."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recipes import export_model
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
+from scratchgpt.hub.cards import CARD
 from scratchgpt.hub.model_directory import save_model
 from scratchgpt.interop import to_gpt2, to_llama, to_qwen3
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
@@ -121,3 +123,61 @@ def test_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         export_model.main(["--model_name_or_path", "m", "--output_dir", str(tmp_path), "--dry_run", "True"])
     assert yaml.safe_load(capsys.readouterr().out)["to"] == "qwen3"
+
+
+@pytest.fixture
+def no_llama_cpp(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gguf", reason="no gguf")
+    monkeypatch.delenv("SCRATCHGPT_LLAMA_CPP", raising=False)
+
+
+def gguf_command(tmp_path: Path, *options: str) -> list[str]:
+    return [f"--model_name_or_path={tmp_path / 'mine'}", "--to=gguf", f"--output_dir={tmp_path / 'out'}", *options]
+
+
+@pytest.mark.usefixtures("no_llama_cpp")
+@pytest.mark.parametrize(("preset", "architecture"), [("gpt2", "gpt2"), ("qwen3", "qwen3"), ("llama", "llama")])
+def test_one_file_for_llama_cpp(tokenizer, tmp_path: Path, preset: str, architecture: str, capsys) -> None:
+    from gguf import GGUFReader
+
+    save_model(build(tokenizer, preset), tokenizer, tmp_path / "mine")
+    (tmp_path / "mine" / CARD).write_text("---\nlicense: mit\ntags: [chat-model]\n---\nMine.\n")
+    (tmp_path / "mine" / "manifest.json").unlink()
+    export_model.main(gguf_command(tmp_path, "--quantization=q8_0"))
+    said = capsys.readouterr().out
+    assert "read by transformers: logits of" in said
+    assert "q8_0 changes log-probabilities by up to" in said
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"Modelfile", "arguments.yaml", "model-q8_0.gguf"}
+    found = {name: field.contents() for name, field in GGUFReader(tmp_path / "out" / "model-q8_0.gguf").fields.items()}
+    names = ("general.architecture", "general.name", "general.license", "tokenizer.chat_template")
+    assert [found[name] for name in names] == [architecture, "mine", "mit", tokenizer.chat_template]
+    assert "{{ .Role }}" in (tmp_path / "out" / "Modelfile").read_text()
+    with pytest.raises(ValueError, match="not empty"):
+        export_model.main(gguf_command(tmp_path))
+    export_model.main(gguf_command(tmp_path, "--overwrite=True"))
+    assert (tmp_path / "out" / "model-f16.gguf").is_file()
+
+
+@pytest.mark.usefixtures("no_llama_cpp")
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits on files")
+def test_a_full_disk_leaves_nothing(tokenizer, tmp_path: Path) -> None:
+    """The largest size that the kernel lets a file have stands in for it."""
+    import resource
+
+    save_model(build(tokenizer, "qwen3"), tokenizer, tmp_path / "mine")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"model-f16\.gguf could not be written: is the disk full\?"):
+            export_model.main(gguf_command(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_without_the_package(tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_model(build(tokenizer, "qwen3"), tokenizer, tmp_path / "mine")
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(ValueError, match=r'GGUF needs the package gguf: pip install "scratchgpt\[gguf\]"'):
+        export_model.main(gguf_command(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]

@@ -22,7 +22,7 @@ from scratchgpt.adapters import AdapterArguments, add_adapter, load_base
 from scratchgpt.arguments import run_recipe
 from scratchgpt.hub.model_directory import save_model
 from scratchgpt.hub.names import check_source
-from scratchgpt.tokenizers import BPETokenizer, to_transformers
+from scratchgpt.tokenizers import WORD_PATTERN, BPETokenizer, RegexTokenizer, to_transformers
 from tests.runs import ROOT, SENTENCES
 
 SECONDS = 5
@@ -230,6 +230,15 @@ MISTAKES = [
     ("export_model", "--model_name_or_path adapter", "adapter"),
     ("export_model", "--model_name_or_path cut_weights", "cut_weights"),
     ("export_model", "--to gpt2", "GPT-2"),
+    ("export_model", "--quantization q8_0", "--quantization q8_0 is for --to gguf"),
+    ("export_model", "--to gguf --quantization q3_k", "invalid choice: 'q3_k'"),
+    ("export_model", "--to gguf --model_name_or_path words", "its tokens are words or characters"),
+    ("export_model", "--to gguf --model_name_or_path own_pattern", "it splits text by"),
+    ("export_model", "--to gguf --model_name_or_path no_tokenizer", "no_tokenizer has no tokenizer.json"),
+    ("export_model", "--to gguf --model_name_or_path relu", "hidden_act=relu"),
+    ("export_model", "--to gguf --output_dir full", "full is not empty"),
+    ("export_model", "--to gguf --output_dir full --overwrite", "full holds no Modelfile"),
+    ("export_model", "--to gguf --output_dir text.txt", "text.txt is a file"),
     ("import_gpt2", "--model_name_or_path nowhere/gpt2", "nowhere/gpt2"),
     ("import_gpt2", "--model_name_or_path base", "base"),
     ("import_gpt2", "--model_name_or_path text.txt", "text.txt"),
@@ -341,6 +350,13 @@ def make_models() -> None:
     save_model(ScratchGPTForCausalLM(config), tokenizer, "other_base")
     save_model(ScratchGPTForSequenceClassification(config), tokenizer, "classifier")
     save_model(add_adapter(load_base("base"), AdapterArguments()), tokenizer, "adapter")
+    for name, other in (
+        ("words", RegexTokenizer.train(SENTENCES * 9, vocab_size=300)),
+        ("own_pattern", BPETokenizer.train(SENTENCES * 9, vocab_size=300, pattern=WORD_PATTERN)),
+    ):
+        save_model(ScratchGPTForCausalLM(model_config(to_transformers(other))), to_transformers(other), name)
+    config.hidden_act = "relu"
+    save_model(ScratchGPTForCausalLM(config), tokenizer, "relu")
     PreTrainedTokenizerFast(tokenizer_file="tokenizer/tokenizer.json").save_pretrained("no_end")
     GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=1, n_head=2)).save_pretrained("no_end")
     gpt2 = GPT2Config(vocab_size=20, n_positions=64, n_embd=32, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)

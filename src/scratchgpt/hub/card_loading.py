@@ -68,7 +68,7 @@ def _exporting(facts: Facts, repo_id: str) -> str:
     command = f"scratchgpt export --model_name_or_path {repo_id} --to {family} --output_dir exported"
     plain = 'from transformers import AutoModelForCausalLM\n\nmodel = AutoModelForCausalLM.from_pretrained("exported")'
     return (
-        f"As a {family} model, which every engine knows (transformers, vLLM, llama.cpp) and which needs no code:\n\n"
+        f"As a {family} model, which every engine knows (transformers, vLLM) and which needs no code:\n\n"
         f"{fenced(command, 'bash')}\n\n{fenced(plain, 'python')}"
     )
 

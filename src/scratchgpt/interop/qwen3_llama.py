@@ -1,7 +1,7 @@
 """Models of ours as Qwen3 and Llama, which every engine knows.
 
 The `modern` preset is Qwen3's mathematics under Qwen3's names; without QK-norm it is Llama's. So nothing but the
-configuration changes, and llama.cpp, Ollama, vLLM, MLX and the rest read the result.
+configuration changes, and transformers, vLLM, MLX and the rest read the result (llama.cpp and Ollama: `gguf.py`).
 """
 
 from copy import deepcopy
