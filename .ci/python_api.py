@@ -28,6 +28,7 @@ PUBLIC: dict[str, list[str] | None] = {
     "scratchgpt.data.pretraining_rows": ["training_rows"],
     "scratchgpt.data.corpus": ["tokenize_corpus"],
     "scratchgpt.data.preferences": ["read_pairs", "Pair"],
+    "scratchgpt.data.passages": ["with_passage", "Passages", "Passage"],
     "scratchgpt.data.preference_rows": ["PreferenceRows"],
     "scratchgpt.training.tasks.preference": ["PreferenceTuning", "add_reference", "preference_losses"],
     "scratchgpt.adapters": ["add_adapter", "load_adapter", "merge_adapter"],

@@ -117,8 +117,9 @@ class Passages:
         """The words, their weights [V], and which passages [P, V] and first lines have them (sparse)."""
         from sklearn.feature_extraction.text import CountVectorizer
 
-        counter = CountVectorizer(analyzer=lambda text: set(words_of(text)))
-        texts = counter.fit_transform([each.text for each in self.passages])
+        analyzer: Any = words_of
+        counter = CountVectorizer(analyzer=analyzer, binary=True)
+        texts: Any = counter.fit_transform([each.text for each in self.passages])
         first_lines = counter.transform([each.text.split("\n", 1)[0] for each in self.passages])
         count = len(self.passages)
         weights = np.log((1 + count) / (1 + np.asarray(texts.sum(axis=0))[0])) + 1

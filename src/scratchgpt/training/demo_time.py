@@ -82,7 +82,7 @@ def demo_steps(stages: Sequence[dict], step: float) -> tuple[list[list[int]], fl
         return numbers, whole
     # The others take what they take; a model of fewer than a quarter of the steps would not be worth showing.
     share = max((LIMIT - fixed) / (steps * step), 0.25)
-    fewer = [shortened(*stage, step, share * stage[0] * step) for stage in numbers]
+    fewer = [shortened(a, b, c, step, share * a * step) for a, b, c in numbers]
     return fewer, sum(stage[0] for stage in fewer) * step + fixed
 
 
