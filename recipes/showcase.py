@@ -10,19 +10,21 @@ What computes waits in one queue. The page answers to this machine only unless `
 access control. It needs no network. Needs the extra [showcase]: pip install "scratchgpt[showcase]"
 """
 
+import importlib.util
 import os
 import sys
+import threading
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from transformers.utils.logging import disable_progress_bar
+from scratchgpt_cli.light import complete, postpone
 
-import scratchgpt  # noqa: F401 - registers the classes
+if __name__ == "__main__":
+    postpone("scratchgpt")  # the page's address answers before torch is there
+
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, run_recipe
-from scratchgpt.performance import check_device
-from scratchgpt.showcase.finding import find
-from scratchgpt.showcase.shelf import Shelf
-from scratchgpt.training.metrics import read_metrics
+from scratchgpt.showcase.finding import Found, find
+from scratchgpt.showcase.waiting import address, answering, listen
 
 
 @dataclass
@@ -46,22 +48,39 @@ def with_option(argv: list[str]) -> list[str]:
     return ["--show", *argv] if stands_alone else argv
 
 
-def main(argv: list[str] | None = None) -> None:
-    arguments = parse_arguments(ShowcaseArguments, with_option(sys.argv[1:] if argv is None else argv))
+def load(arguments: ShowcaseArguments, found: Found) -> Any:
+    """All that takes seconds; returns a server of the page."""
+    complete("scratchgpt")
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read on import: it would ask the network for news
+    from transformers.utils.logging import disable_progress_bar
+
+    from scratchgpt.performance import check_device
+    from scratchgpt.showcase.page import build_page, server_of
+    from scratchgpt.showcase.shelf import Shelf
+    from scratchgpt.training.metrics import read_metrics
+
     check_device(arguments.device)
-    found = find(arguments.show)
-    try:
-        from scratchgpt.showcase.page import build_page, serve
-    except ImportError as error:
-        raise ValueError(
-            f'{error}: the page needs the extra [showcase]: pip install "scratchgpt[showcase]"'
-        ) from error
     disable_progress_bar()
     shelf = Shelf(found, arguments.memory_gb * 1e9, arguments.dtype, arguments.device)
-    page = build_page(found, shelf, read_metrics)
-    print(f"showing {len(found.models)} models: {serve(page, arguments.host, arguments.port)}", flush=True)
-    page.block_thread()
+    return server_of(build_page(found, shelf, read_metrics))
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(ShowcaseArguments, with_option(sys.argv[1:] if argv is None else argv))
+    found = find(arguments.show)
+    if importlib.util.find_spec("gradio") is None:
+        raise ValueError('the page needs the extra [showcase]: pip install "scratchgpt[showcase]"')
+    listening = listen(arguments.host, arguments.port)
+    url = address(arguments.host, arguments.port)
+    print(f"{url} says when the page is there: PyTorch is being loaded", flush=True)
+    with answering(listening):
+        server = load(arguments, found)
+    print(f"showing {len(found.models)} models: {url}", flush=True)
+    serving = threading.Thread(
+        target=server.run, args=([listening],), daemon=True
+    )  # ends with us, whoever still reads
+    serving.start()
+    serving.join()
 
 
 if __name__ == "__main__":

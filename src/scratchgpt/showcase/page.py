@@ -5,6 +5,8 @@ page. Needs the extra [showcase].
 """
 
 import gradio as gr
+import uvicorn
+from fastapi import FastAPI
 from gradio.themes import Default
 
 from . import tabs_looking, tabs_writing
@@ -47,25 +49,17 @@ def build_page(found: Found, shelf: Shelf, read: Read) -> gr.Blocks:
     return page
 
 
-def serve(page: gr.Blocks, host: str, port: int) -> str:
-    """Begins to serve the page, in a thread; returns its address.
-
-    Raises:
-        ValueError: for a port or an address that cannot be had.
-    """
-    try:
-        _, address, _ = page.launch(
-            server_name=host,
-            server_port=port,
-            prevent_thread_lock=True,
-            share=False,
-            quiet=True,
-            footer_links=[],
-            ssr_mode=False,
-            enable_monitoring=False,
-            theme=THEME,
-            css=CSS,
-        )
-    except OSError as error:
-        raise ValueError(f"{host}:{port} cannot be listened on: give another --port or --host") from error
-    return address
+def server_of(page: gr.Blocks) -> uvicorn.Server:
+    """With all that takes time done; `run([socket])` answers on one that is listened on."""
+    app = gr.mount_gradio_app(
+        FastAPI(openapi_url=None),
+        page,
+        path="/",
+        footer_links=[],
+        show_error=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        theme=THEME,
+        css=CSS,
+    )
+    return uvicorn.Server(uvicorn.Config(app, log_level="warning"))

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from transformers import set_seed
+import torch
 
 from ..data.chat import Message
 from ..data.encoding import encode_typed
@@ -95,7 +95,7 @@ def continue_text(
         streamer = AnswerStreamer(opened.tokenizer, {*settings["eos_token_id"]}, on_text)
         with shelf.lock:
             if seed is not None:
-                set_seed(seed)
+                torch.manual_seed(seed)
             generate_answer(opened.model, prompt, sampling, streamer, {}, max_new_tokens=wanted, **settings)
         streamer.finish()
         return streamer
@@ -127,7 +127,7 @@ def answer(
     def work(on_text: Callable[[str], None]) -> Answer:
         with shelf.lock:
             if seed is not None:
-                set_seed(seed)
+                torch.manual_seed(seed)
             return session.ask(text, on_text)
 
     return streamed(work, left)
