@@ -3,6 +3,7 @@ r"""Show models on a page in the browser: let them write, chat and classify, and
     python recipes/showcase.py --show runs/demo
     python recipes/showcase.py --show runs/demo/base runs/demo/chat --port 8080
     scratchgpt showcase runs/demo runs/reviews openai-community/gpt2                   # folders may stand alone
+    python recipes/showcase.py --show runs/demo --app_dir my_space                     # an app for a Space of the Hub
 
 Give runs, folders of runs, model directories, adapters, tokenizers, or names on the Hub. A model is loaded when it is
 first asked for; `--memory_gb` bounds the weights that are open at once, and the least recently used model leaves.
@@ -14,7 +15,7 @@ import importlib.util
 import os
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from scratchgpt_cli.light import complete, postpone
@@ -35,6 +36,7 @@ class ShowcaseArguments(RecipeArguments):
     memory_gb: float = option(4.0, "Gigabytes of weights that may be open at once.", above=0)
     dtype: Literal["float32", "bfloat16", "float16"] | None = option(None, "Default: bfloat16 where it is fast.")
     device: str = option("cpu", "Where to compute: cpu, cuda, …")
+    app_dir: str | None = option(None, "Write the page into this new folder, as an app for a gradio Space, and stop.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,6 +72,13 @@ def main(argv: list[str] | None = None) -> None:
     found = find(arguments.show)
     if importlib.util.find_spec("gradio") is None:
         raise ValueError('the page needs the extra [showcase]: pip install "scratchgpt[showcase]"')
+    if arguments.app_dir is not None:
+        from scratchgpt.showcase.app_folder import write_app
+
+        kept = {name: value for name, value in asdict(arguments).items() if name in ("memory_gb", "dtype", "device")}
+        write_app(arguments.show, arguments.app_dir, {"host": "0.0.0.0", "port": arguments.port, **kept})
+        print(f"wrote {arguments.app_dir}: its README.md says how to start it")
+        return
     listening = listen(arguments.host, arguments.port)
     url = address(arguments.host, arguments.port)
     print(f"{url} says when the page is there: PyTorch is being loaded", flush=True)

@@ -108,7 +108,7 @@ def _model_in(folder: Path) -> Model | None:
     return Model(folder, "chat" if _was_tuned_to_chat(folder) else "language model", size)
 
 
-def _base_of(adapter: Path) -> Path | None:
+def base_of(adapter: Path) -> Path | None:
     """The folder of an adapter's base, if it is here."""
     file = adapter / "base.json"
     base = adapter / _read(file).get("base", "") if file.is_file() else None
