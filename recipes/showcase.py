@@ -14,7 +14,6 @@ access control. It needs no network. Needs the extra [showcase]: pip install "sc
 import importlib.util
 import os
 import sys
-import threading
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -85,11 +84,7 @@ def main(argv: list[str] | None = None) -> None:
     with answering(listening):
         server = load(arguments, found)
     print(f"showing {len(found.models)} models: {url}", flush=True)
-    serving = threading.Thread(
-        target=server.run, args=([listening],), daemon=True
-    )  # ends with us, whoever still reads
-    serving.start()
-    serving.join()
+    server.run([listening])
 
 
 if __name__ == "__main__":

@@ -74,7 +74,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     served = Served(tmp_path_factory.mktemp("served"))
     yield served
     served.process.send_signal(signal.SIGINT)
-    served.process.wait(60)
+    assert served.process.wait(60) == 130
+    assert "Traceback" not in served.log.read_text()
 
 
 @pytest.fixture

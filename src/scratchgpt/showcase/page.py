@@ -4,6 +4,9 @@ Everything that computes waits in one queue, first come, first served; what a vi
 page. Needs the extra [showcase].
 """
 
+import logging
+from types import FrameType
+
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
@@ -49,7 +52,16 @@ def build_page(found: Found, shelf: Shelf, read: Read) -> gr.Blocks:
     return page
 
 
-def server_of(page: gr.Blocks) -> uvicorn.Server:
+class Server(uvicorn.Server):
+    """Ends when it is told to: a page keeps a connection open for as long as it is shown, so waiting is of no use."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        logging.getLogger("uvicorn.error").disabled = True  # a connection that is cut off is no error then
+        self.force_exit = True
+        super().handle_exit(sig, frame)
+
+
+def server_of(page: gr.Blocks) -> Server:
     """With all that takes time done; `run([socket])` answers on one that is listened on."""
     app = gr.mount_gradio_app(
         FastAPI(openapi_url=None),
@@ -62,4 +74,4 @@ def server_of(page: gr.Blocks) -> uvicorn.Server:
         theme=THEME,
         css=CSS,
     )
-    return uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    return Server(uvicorn.Config(app, log_level="warning"))
