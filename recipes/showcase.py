@@ -3,6 +3,7 @@ r"""Show models on a page in the browser: let them write, chat and classify, and
     python recipes/showcase.py --show runs/demo
     python recipes/showcase.py --show runs/demo/base runs/demo/chat --port 8080
     scratchgpt showcase runs/demo runs/reviews openai-community/gpt2                   # folders may stand alone
+    python recipes/showcase.py --show runs/demo --app_dir my_space                     # an app for a Space of the Hub
 
 Give runs, folders of runs, model directories, adapters, tokenizers, or names on the Hub. A model is loaded when it is
 first asked for; `--memory_gb` bounds the weights that are open at once, and the least recently used model leaves.
@@ -10,19 +11,20 @@ What computes waits in one queue. The page answers to this machine only unless `
 access control. It needs no network. Needs the extra [showcase]: pip install "scratchgpt[showcase]"
 """
 
+import importlib.util
 import os
 import sys
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
-from transformers.utils.logging import disable_progress_bar
+from scratchgpt_cli.light import complete, postpone
 
-import scratchgpt  # noqa: F401 - registers the classes
+if __name__ == "__main__":
+    postpone("scratchgpt")  # the page's address answers before torch is there
+
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, run_recipe
-from scratchgpt.performance import check_device
-from scratchgpt.showcase.finding import find
-from scratchgpt.showcase.shelf import Shelf
-from scratchgpt.training.metrics import read_metrics
+from scratchgpt.showcase.finding import Found, find
+from scratchgpt.showcase.waiting import address, answering, listen
 
 
 @dataclass
@@ -33,6 +35,7 @@ class ShowcaseArguments(RecipeArguments):
     memory_gb: float = option(4.0, "Gigabytes of weights that may be open at once.", above=0)
     dtype: Literal["float32", "bfloat16", "float16"] | None = option(None, "Default: bfloat16 where it is fast.")
     device: str = option("cpu", "Where to compute: cpu, cuda, …")
+    app_dir: str | None = option(None, "Write the page into this new folder, as an app for a gradio Space, and stop.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,22 +49,42 @@ def with_option(argv: list[str]) -> list[str]:
     return ["--show", *argv] if stands_alone else argv
 
 
-def main(argv: list[str] | None = None) -> None:
-    arguments = parse_arguments(ShowcaseArguments, with_option(sys.argv[1:] if argv is None else argv))
+def load(arguments: ShowcaseArguments, found: Found) -> Any:
+    """All that takes seconds; returns a server of the page."""
+    complete("scratchgpt")
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read on import: it would ask the network for news
+    from transformers.utils.logging import disable_progress_bar
+
+    from scratchgpt.performance import check_device
+    from scratchgpt.showcase.page import build_page, server_of
+    from scratchgpt.showcase.shelf import Shelf
+    from scratchgpt.training.metrics import read_metrics
+
     check_device(arguments.device)
-    found = find(arguments.show)
-    try:
-        from scratchgpt.showcase.page import build_page, serve
-    except ImportError as error:
-        raise ValueError(
-            f'{error}: the page needs the extra [showcase]: pip install "scratchgpt[showcase]"'
-        ) from error
     disable_progress_bar()
     shelf = Shelf(found, arguments.memory_gb * 1e9, arguments.dtype, arguments.device)
-    page = build_page(found, shelf, read_metrics)
-    print(f"showing {len(found.models)} models: {serve(page, arguments.host, arguments.port)}", flush=True)
-    page.block_thread()
+    return server_of(build_page(found, shelf, read_metrics))
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(ShowcaseArguments, with_option(sys.argv[1:] if argv is None else argv))
+    found = find(arguments.show)
+    if importlib.util.find_spec("gradio") is None:
+        raise ValueError('the page needs the extra [showcase]: pip install "scratchgpt[showcase]"')
+    if arguments.app_dir is not None:
+        from scratchgpt.showcase.app_folder import write_app
+
+        kept = {name: value for name, value in asdict(arguments).items() if name in ("memory_gb", "dtype", "device")}
+        write_app(arguments.show, arguments.app_dir, {"host": "0.0.0.0", "port": arguments.port, **kept})
+        print(f"wrote {arguments.app_dir}: its README.md says how to start it")
+        return
+    listening = listen(arguments.host, arguments.port)
+    url = address(arguments.host, arguments.port)
+    print(f"{url} says when the page is there: PyTorch is being loaded", flush=True)
+    with answering(listening):
+        server = load(arguments, found)
+    print(f"showing {len(found.models)} models: {url}", flush=True)
+    server.run([listening])
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import pytest
 from recipes import showcase
 from tests.runs import ROOT
 from tests.unit.test_showcase import make_runs
+from tests.unit.test_waiting import get
 
 CONTROLS = [16, 0.0, 50, 1, 0, 1, ""]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -51,8 +52,13 @@ class Served:
             self.process = subprocess.Popen(
                 [*command, "--port", str(self.port)], stdout=log, stderr=subprocess.STDOUT, env=environment
             )
-        end = time.monotonic() + 120
-        while f":{self.port}" not in self.log.read_text():
+        self.wait_for(f"{self.url} says when the page is there")
+        self.first_answer = get(self.url)
+        self.wait_for("showing")
+
+    def wait_for(self, line: str) -> None:
+        end = time.monotonic() + 240
+        while line not in self.log.read_text():
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < end
             time.sleep(0.1)
@@ -68,7 +74,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     served = Served(tmp_path_factory.mktemp("served"))
     yield served
     served.process.send_signal(signal.SIGINT)
-    served.process.wait(60)
+    assert served.process.wait(60) == 130
+    assert "Traceback" not in served.log.read_text()
 
 
 @pytest.fixture
@@ -86,6 +93,16 @@ def start(client: Any, name: str = "base", tokens: int = 16, temperature: float 
 def text_of(job: Any) -> str:
     job.result(timeout=120)
     return job.outputs()[-2][0]
+
+
+@with_gradio
+def test_the_address_answers_before_the_page_is_there(served: Served) -> None:
+    """Without torch: what is loaded since then takes several times as long."""
+    assert served.first_answer[0] == 503
+    assert "It opens by itself" in served.first_answer[1]
+    status, page = get(served.url)
+    assert status == 200
+    assert "gradio" in page
 
 
 @with_gradio

@@ -165,6 +165,18 @@ def test_what_visitors_type_is_text(shelf: Shelf) -> None:
     assert isinstance(end, Answer)
 
 
+def test_the_surprise_of_a_word_is_the_sum_of_its_tokens(shelf: Shelf) -> None:
+    text = "The untokenizable Zwölf, brown"
+    found = writing.surprise_of(shelf, "base", text)
+    words = writing.by_word(shelf, "base", text, found)
+    assert [word.text for word in words] == ["The", "untokenizable", "Zwölf", ",", "brown"]
+    assert [label for word in words for label, _ in word.tokens] == found.labels
+    assert len(words[1].tokens) > 1
+    assert words[0].tokens[0][1] == 0  # nothing stands before it
+    assert sum(word.bits for word in words) == pytest.approx(float(found.bits[1:].sum()), rel=1e-5)
+    assert writing.text_until(shelf, "base", text, words[2].last) == "The untokenizable Zwölf"
+
+
 def test_the_bars_are_the_distribution_that_is_drawn_from(shelf: Shelf) -> None:
     sampling = Sampling(temperature=2.0, top_k=3)
     found = writing.likely_next(shelf, "base", TEXT, sampling)

@@ -92,7 +92,7 @@ def as_on_the_hub(directory: Path, repo_id: str, base_repo_id: str | None = None
         folder = Path(temporary) / "pushed"
         if kind == "adapter":
             folder.mkdir()
-            _write_adapter(directory, folder, base_repo_id or base_on_the_hub(directory))
+            write_adapter(directory, folder, base_repo_id or base_on_the_hub(directory))
             yield folder
         elif kind == "data set" and (directory / "dataset_dict.json").is_file():
             _write_parquet(directory, folder, repo_id)
@@ -120,7 +120,13 @@ def base_on_the_hub(adapter: Path) -> str:
     )
 
 
-def _write_adapter(adapter: Path, folder: Path, base: str) -> None:
+def write_adapter(adapter: Path, folder: Path, base: str) -> None:
+    """A copy of an adapter that names its base otherwise.
+
+    Args:
+        folder: an empty directory.
+        base: owner/name on the Hub, with @revision if need be, or a directory relative to `folder`, as ./base.
+    """
     for file in files_to_push(adapter):
         copy = folder / file.relative_to(adapter)
         copy.parent.mkdir(parents=True, exist_ok=True)

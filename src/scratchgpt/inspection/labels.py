@@ -34,12 +34,13 @@ def token_labels(tokenizer: Any, ids: Sequence[int]) -> list[str]:
                 except UnicodeDecodeError:
                     labels.append(f"⟨{raw.hex('-').upper()}⟩")
                     continue
-        labels.append("".join(_visible(character) for character in text))
+        labels.append(visible(text))
     return labels
 
 
-def _visible(character: str) -> str:
-    return MARKS.get(character) or (character if character.isprintable() else f"⟨{ord(character):02X}⟩")
+def visible(text: str) -> str:
+    """With marks for spaces and line ends, and the numbers of other characters that cannot be seen."""
+    return "".join(MARKS.get(each) or (each if each.isprintable() else f"⟨{ord(each):02X}⟩") for each in text)
 
 
 @dataclass(frozen=True)

@@ -57,17 +57,23 @@ def tokens(
     labels: Sequence[str],
     shares: Iterable[float] = (),
     titles: Iterable[str] = (),
+    numbers: Iterable[int] = (),
     chosen: int | None = None,
     clickable: bool = True,
 ) -> str:
-    """A text in pieces, coloured by `shares` from -1 to 1; below 0 in the other colour."""
+    """A text in pieces, coloured by `shares` from -1 to 1; below 0 in the other colour.
+
+    Args:
+        numbers: what a click on each says; default: which piece it is.
+    """
+    numbers = list(numbers) or range(len(labels))
     shares, titles = list(shares) or [0.0] * len(labels), list(titles) or [""] * len(labels)
     kind = "button" if clickable else "span"
     pieces = [
         f'<{kind} class="sg-token{" sg-against" * (share < 0)}{" sg-chosen" * (number == chosen)}" '
         f'data-number="{number}" style="--share:{min(1.0, abs(share)):.3f}" title="{escape(title)}">'
         f"{escape(label)}</{kind}>"
-        for number, (label, share, title) in enumerate(zip(labels, shares, titles, strict=True))
+        for number, label, share, title in zip(numbers, labels, shares, titles, strict=True)
     ]
     return f'<div class="sg-tokens">{"".join(pieces)}</div>'
 

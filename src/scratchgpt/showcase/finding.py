@@ -1,4 +1,7 @@
-"""Which models, tokenizers, runs and reports there are in the folders that a page is to show."""
+"""Which models, tokenizers, runs and reports there are in the folders that a page is to show.
+
+Files are read as they are: what is missing is told before torch, which the rooms for models import, is there.
+"""
 
 import json
 import os
@@ -9,9 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
-from ..adapters import is_adapter
 from ..arguments import ARGUMENTS_FILE
-from ..hub.fingerprints import BASE_FILE, read_base_reference
 from ..hub.names import local_copy
 
 REPORTS = ("RESULTS.md", "comparison.md", "results.md", "report.md")
@@ -93,9 +94,11 @@ def _model_in(folder: Path) -> Model | None:
     if not weights:
         return None
     size = sum(file.stat().st_size for file in weights)
-    if is_adapter(folder):
+    if (folder / "adapter_config.json").is_file():
         is_classifier = _read(folder / "adapter_config.json").get("task_type") == "SEQ_CLS"
-        if (folder / BASE_FILE).is_file() and (base := Path(read_base_reference(folder).base)).is_dir():
+        if (folder / "base.json").is_file() and (
+            base := folder / _read(folder / "base.json").get("base", "")
+        ).is_dir():
             size += sum(file.stat().st_size for file in base.glob("model*.safetensors"))
     else:
         names = _read(folder / "config.json").get("architectures") or [""]
@@ -103,6 +106,13 @@ def _model_in(folder: Path) -> Model | None:
     if is_classifier:
         return Model(folder, "classifier", size)
     return Model(folder, "chat" if _was_tuned_to_chat(folder) else "language model", size)
+
+
+def base_of(adapter: Path) -> Path | None:
+    """The folder of an adapter's base, if it is here."""
+    file = adapter / "base.json"
+    base = adapter / _read(file).get("base", "") if file.is_file() else None
+    return base.resolve() if base and base.is_dir() else None
 
 
 def _was_tuned_to_chat(folder: Path) -> bool:

@@ -4,7 +4,12 @@ Everything that computes waits in one queue, first come, first served; what a vi
 page. Needs the extra [showcase].
 """
 
+import logging
+from types import FrameType
+
 import gradio as gr
+import uvicorn
+from fastapi import FastAPI
 from gradio.themes import Default
 
 from . import tabs_looking, tabs_writing
@@ -47,25 +52,26 @@ def build_page(found: Found, shelf: Shelf, read: Read) -> gr.Blocks:
     return page
 
 
-def serve(page: gr.Blocks, host: str, port: int) -> str:
-    """Begins to serve the page, in a thread; returns its address.
+class Server(uvicorn.Server):
+    """Ends when it is told to: a page keeps a connection open for as long as it is shown, so waiting is of no use."""
 
-    Raises:
-        ValueError: for a port or an address that cannot be had.
-    """
-    try:
-        _, address, _ = page.launch(
-            server_name=host,
-            server_port=port,
-            prevent_thread_lock=True,
-            share=False,
-            quiet=True,
-            footer_links=[],
-            ssr_mode=False,
-            enable_monitoring=False,
-            theme=THEME,
-            css=CSS,
-        )
-    except OSError as error:
-        raise ValueError(f"{host}:{port} cannot be listened on: give another --port or --host") from error
-    return address
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        logging.getLogger("uvicorn.error").disabled = True  # a connection that is cut off is no error then
+        self.force_exit = True
+        super().handle_exit(sig, frame)
+
+
+def server_of(page: gr.Blocks) -> Server:
+    """With all that takes time done; `run([socket])` answers on one that is listened on."""
+    app = gr.mount_gradio_app(
+        FastAPI(openapi_url=None),
+        page,
+        path="/",
+        footer_links=[],
+        show_error=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        theme=THEME,
+        css=CSS,
+    )
+    return Server(uvicorn.Config(app, log_level="warning"))

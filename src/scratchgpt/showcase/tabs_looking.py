@@ -106,7 +106,7 @@ def attention(shelf: Shelf) -> None:
         return (
             f"<h3>Layer {layer}, head {head}</h3>"
             + note(f"What “{found.labels[position]}” (number {position}) reads. Click another token to stand there.")
-            + tokens(found.labels, [*shares, *[0.0] * rest], [*titles, *["comes later"] * rest], position)
+            + tokens(found.labels, [*shares, *[0.0] * rest], [*titles, *["comes later"] * rest], chosen=position)
             + note("A line of the map is a token that reads, a column one that is read; dark is much.")
             + large
         )

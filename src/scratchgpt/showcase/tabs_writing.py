@@ -18,7 +18,7 @@ PACE = 0.05
 """Seconds between two updates of the page, at least: the browser draws no faster, and each costs the model time."""
 
 MOST_BITS = 12
-"""Of a token that is coloured as strongly as can be."""
+"""Of a word that is coloured as strongly as can be."""
 
 
 def paced(pieces: Iterator[Any]) -> Iterator[tuple[str, Any]]:
@@ -34,6 +34,11 @@ def paced(pieces: Iterator[Any]) -> Iterator[tuple[str, Any]]:
                 yield text, None
                 shown = time.monotonic()
     yield text, None
+
+
+def pieces_of(word: writing.Word) -> str:
+    """What each token of a word cost; nothing of a word of one."""
+    return ": " + ", ".join(f"{label} {bits:.1f}" for label, bits in word.tokens) if len(word.tokens) > 1 else ""
 
 
 def write(shelf: Shelf, stops: Stops) -> None:
@@ -74,11 +79,12 @@ def write(shelf: Shelf, stops: Stops) -> None:
     @told
     def colour(name: str, text: str) -> str:
         found = writing.surprise_of(shelf, name, text)
-        bits = found.bits.nan_to_num(0).tolist()
-        titles = ["nothing stands before it", *(f"{each:.1f} bits" for each in bits[1:])]
-        pieces = tokens(found.labels, [each / MOST_BITS for each in bits], titles)
-        said = f"{found.mean:.2f} bits per token. Darker surprises more. Click a token to go on from there."
-        return note(said) + pieces
+        words = writing.by_word(shelf, name, text, found)
+        titles = [f"{word.bits:.1f} bits{pieces_of(word)}" for word in words]
+        ends = [word.last for word in words]
+        coloured = tokens([word.text for word in words], [word.bits / MOST_BITS for word in words], titles, ends)
+        said = f"{found.mean:.2f} bits per token. Darker words surprise more. Click one to go on behind it."
+        return note(said) + coloured
 
     @told
     def go_back(event: gr.EventData, name: str, text: str, *controls: Any) -> tuple[str, str]:

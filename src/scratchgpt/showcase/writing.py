@@ -3,9 +3,11 @@
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
-from transformers import set_seed
+import torch
 
 from ..data.chat import Message
 from ..data.encoding import encode_typed
@@ -13,6 +15,7 @@ from ..inference.answer_settings import text_settings
 from ..inference.chat import INCOMPLETE, Answer, AnswerStreamer, ChatSession, Sampling, check_text, generate_answer
 from ..inference.streaming import streamed
 from ..inspection import NextToken, Surprise, next_token, surprise
+from ..inspection.labels import visible
 from .shelf import Shelf
 
 MOST_CHARACTERS = 20_000
@@ -95,7 +98,7 @@ def continue_text(
         streamer = AnswerStreamer(opened.tokenizer, {*settings["eos_token_id"]}, on_text)
         with shelf.lock:
             if seed is not None:
-                set_seed(seed)
+                torch.manual_seed(seed)
             generate_answer(opened.model, prompt, sampling, streamer, {}, max_new_tokens=wanted, **settings)
         streamer.finish()
         return streamer
@@ -127,7 +130,7 @@ def answer(
     def work(on_text: Callable[[str], None]) -> Answer:
         with shelf.lock:
             if seed is not None:
-                set_seed(seed)
+                torch.manual_seed(seed)
             return session.ask(text, on_text)
 
     return streamed(work, left)
@@ -170,6 +173,34 @@ def surprise_of(shelf: Shelf, name: str, text: str) -> Surprise:
     opened = shelf.language_model(name)
     with shelf.lock:
         return surprise(opened.model, opened.tokenizer, typed(text))
+
+
+@dataclass(frozen=True)
+class Word:
+    """One as the tokenizer sees it before it cuts it, and what it cost."""
+
+    text: str
+    bits: float
+    """The sum over its tokens: the model's surprise at the whole word."""
+    tokens: list[tuple[str, float]]
+    last: int
+    """The position of its last token."""
+
+
+def by_word(shelf: Shelf, name: str, text: str, found: Surprise) -> list[Word]:
+    """The surprise of a text, its tokens put together to words. What nothing stands before costs 0 bits."""
+    tokenizer = shelf.language_model(name).tokenizer
+    encoding = tokenizer(text)
+    bits, words = found.bits.nan_to_num(0).tolist(), []
+    for _, group in groupby(
+        enumerate(encoding.word_ids()), key=lambda each: -1 - each[0] if each[1] is None else each[1]
+    ):
+        positions = [position for position, _ in group]
+        written = tokenizer.decode([encoding["input_ids"][each] for each in positions])
+        pieces = [(found.labels[each], bits[each]) for each in positions]
+        shown = visible(written.removeprefix(" ") or written)
+        words.append(Word(shown, sum(cost for _, cost in pieces), pieces, positions[-1]))
+    return words
 
 
 def text_until(shelf: Shelf, name: str, text: str, position: int) -> str:
