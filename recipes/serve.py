@@ -28,6 +28,8 @@ from scratchgpt.performance import check_device
 
 @dataclass
 class ServeArguments(RecipeArguments):
+    HELP_GROUPS = {"model": "Model", "documents": "Answers", "dtype": "Speed and memory"}
+
     model: str = required("Model directory or Hub name, or the directory of an adapter.")
     base: str | None = option(None, "The base of an adapter, if it is no longer where it was.")
     name: str | None = option(None, "What clients call the model; default: the last two parts of its path.")
