@@ -21,7 +21,7 @@ WORDS = list(
 )
 
 
-def own_text(seed: int, sentences: int = 5) -> str:
+def own_text(seed: int | str, sentences: int = 5) -> str:
     """Sentences that no other seed has."""
     choose = random.Random(seed)
     return " ".join(" ".join(["The", *choose.choices(WORDS, k=12)]) + "." for _ in range(sentences))
@@ -136,7 +136,7 @@ class Paper:
 
     def save(self, file: Path) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
-        self.document.save(file, garbage=3, deflate=True)
+        self.document.save(file, garbage=3, deflate=True, no_new_id=True)  # the same bytes each time
         return file
 
 
@@ -153,5 +153,5 @@ def simple(file: Path, title: str = "A Small Report", seed: int = 0, pages: int 
             own = own_text(100 * seed + 10 * number + part + 1)
             paper.paragraph(f"Paragraph {part} of part {number} belongs to study {seed} alone. {own}")
     for number in range(1, pages):
-        paper.page().paragraph(f"Page {number} goes on with study {seed}. {own_text(1000 * seed + number)}")
+        paper.page().paragraph(f"Page {number} goes on with study {seed}. {own_text(f'{seed}, page {number}')}")
     return paper.save(file)
