@@ -55,12 +55,10 @@ def load(arguments: ShowcaseArguments, found: Found) -> Any:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read on import: it would ask the network for news
     from transformers.utils.logging import disable_progress_bar
 
-    from scratchgpt.performance import check_device
     from scratchgpt.showcase.page import build_page, server_of
     from scratchgpt.showcase.shelf import Shelf
     from scratchgpt.training.metrics import read_metrics
 
-    check_device(arguments.device)
     disable_progress_bar()
     shelf = Shelf(found, arguments.memory_gb * 1e9, arguments.dtype, arguments.device)
     return server_of(build_page(found, shelf, read_metrics))
@@ -69,6 +67,10 @@ def load(arguments: ShowcaseArguments, found: Found) -> Any:
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(ShowcaseArguments, with_option(sys.argv[1:] if argv is None else argv))
     found = find(arguments.show)
+    if arguments.device != "cpu":  # torch knows what there is: it is waited for where another is asked for
+        from scratchgpt.performance import check_device
+
+        check_device(arguments.device)
     if importlib.util.find_spec("gradio") is None:
         raise ValueError('the page needs the extra [showcase]: pip install "scratchgpt[showcase]"')
     if arguments.app_dir is not None:

@@ -35,11 +35,9 @@ HELP = """\
 usage: scratchgpt <command> [configuration] [--name value …]
        scratchgpt <command> --help                                what it does, and its options
 
-Start here, with a text that every Python has:
+Start here, with a text that every Python has, or with one of yours:
   scratchgpt data python-docs --output_dir runs/demo/data
-  scratchgpt train-tokenizer demo
-  scratchgpt pretrain demo
-or with one of yours:
+  scratchgpt train-tokenizer demo && scratchgpt pretrain demo
   scratchgpt pretrain --data my.txt --output_dir runs/mine
 """
 

@@ -206,6 +206,7 @@ MISTAKES = [
     ("showcase", "!broken_config", "config.json"),
     ("showcase", "--memory_gb 0", "memory_gb=0"),
     ("showcase", "--port 70000", "port=70000"),
+    ("showcase", "--device mars", "mars"),
     ("classify", "--model base", "base"),
     ("classify", "--model nowhere/model", "nowhere/model"),
     ("classify", "--model no_tokenizer", "no_tokenizer"),
