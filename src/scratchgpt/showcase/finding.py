@@ -96,9 +96,7 @@ def _model_in(folder: Path) -> Model | None:
     size = sum(file.stat().st_size for file in weights)
     if (folder / "adapter_config.json").is_file():
         is_classifier = _read(folder / "adapter_config.json").get("task_type") == "SEQ_CLS"
-        if (folder / "base.json").is_file() and (
-            base := folder / _read(folder / "base.json").get("base", "")
-        ).is_dir():
+        if base := base_of(folder):
             size += sum(file.stat().st_size for file in base.glob("model*.safetensors"))
     else:
         names = _read(folder / "config.json").get("architectures") or [""]
