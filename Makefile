@@ -71,9 +71,9 @@ demo: .venv/run.stamp
 	@test -f $(DEMO)/chat/responses.json || $(BIN)/python recipes/finetune_instruct.py \
 		recipes/configs/finetune_instruct/demo.yaml $$(cat $(DEMO)/options/finetune_instruct) \
 		--resume_from_checkpoint true
-	@$(BIN)/python recipes/evaluate.py --model $(DEMO)/base/final --model $(DEMO)/chat/final --suite passages \
-		--data $(DEMO)/data/passages --split test --count 600 --max_new_tokens 48 --batch_size 64 \
-		--output_dir $(DEMO)/passages
+	@test -f $(DEMO)/passages/comparison.md || $(BIN)/python recipes/evaluate.py --suite passages \
+		--model $(DEMO)/base/final --model $(DEMO)/chat/final --data $(DEMO)/data/passages --split test \
+		--count 600 --max_new_tokens 48 --batch_size 64 --output_dir $(DEMO)/passages
 	@$(BIN)/python recipes/results_page.py --run_dir $(DEMO)/base --data $(DEMO)/data/text \
 		--evaluation_dir $(DEMO)/evaluation --classifier_dir $(DEMO)/classifier --chat_dir $(DEMO)/chat \
 		--passages_dir $(DEMO)/passages --output $(DEMO)/RESULTS.md

@@ -33,9 +33,9 @@ class ServeArguments(RecipeArguments):
     model: str = required("Model directory or Hub name, or the directory of an adapter.")
     base: str | None = option(None, "The base of an adapter, if it is no longer where it was.")
     name: str | None = option(None, "What clients call the model; default: the last two parts of its path.")
-    documents: str | None = option(None, "Texts to answer from: a folder, a file or a data set.")
     host: str = option("127.0.0.1", "Address to listen on; 0.0.0.0 lets other machines in.")
     port: int = option(8000, "Port to listen on; 0: any that is free.", at_least=0, at_most=65535)
+    documents: str | None = option(None, "Texts to answer from: a folder, a file or a data set.")
 
     dtype: Literal["float32", "bfloat16", "float16"] | None = option(None, "Default: bfloat16 where it is fast.")
     weight_bits: Literal[8, 4] | None = option(None, "Weights rounded to so many bits, for speed on the CPU.")
