@@ -27,7 +27,7 @@ from transformers.utils.logging import disable_progress_bar
 
 import scratchgpt  # noqa: F401 - registers the classes
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe
-from scratchgpt.data.passages import Passages, with_passage
+from scratchgpt.data.passages import Passages
 from scratchgpt.inference.chat import Answer, ChatSession, Sampling
 from scratchgpt.inference.decoding import load_for_decoding
 from scratchgpt.performance import check_device
@@ -88,12 +88,9 @@ def ask(session: ChatSession, text: str, passages: Passages | None = None) -> An
         ValueError: as `ChatSession.ask`, and where no passage fits the question.
     """
     if passages is not None:
-        found = passages.find(text)
-        if found is None:
-            raise ValueError("no passage of the documents fits the question: name what it is about, as they do")
+        found, text = passages.prompt(text)
         note(f"from {found.source}: {found.text.splitlines()[0]}")
         session.reset()
-        text = with_passage(found.text, text)
     answer = session.ask(text, on_text=lambda piece: print(piece, end="", flush=True))
     print(flush=True)
     if answer.num_dropped:

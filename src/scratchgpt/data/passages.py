@@ -79,6 +79,8 @@ def _pieces(text: str, characters: int) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Passage:
+    """A piece of a document."""
+
     text: str
     source: str
     """The file or row that it comes from."""
@@ -113,8 +115,9 @@ class Passages:
             raise ValueError(f"{source}: {error}") from error
 
     @cached_property
-    def _index(self) -> tuple[dict[str, int], np.ndarray, Any, Any]:
-        """The words, their weights [V], and which passages [P, V] and first lines have them (sparse)."""
+    def _index(self) -> tuple[dict[str, int], np.ndarray, Any, Any, np.ndarray]:
+        """The words, their weights [V], which passages [P, V] and first lines have them (sparse), and the passages'
+        lengths [P]."""
         from sklearn.feature_extraction.text import CountVectorizer
 
         analyzer: Any = words_of
@@ -123,17 +126,28 @@ class Passages:
         first_lines = counter.transform([each.text.split("\n", 1)[0] for each in self.passages])
         count = len(self.passages)
         weights = np.log((1 + count) / (1 + np.asarray(texts.sum(axis=0))[0])) + 1
-        return counter.vocabulary_, weights**2, texts, first_lines
+        lengths = np.array([len(each.text) for each in self.passages])
+        return counter.vocabulary_, weights**2, texts, first_lines, lengths
+
+    def prompt(self, question: str) -> tuple[Passage, str]:
+        """The passage nearest to a question, and what a model is asked then.
+
+        Raises:
+            ValueError: where none fits.
+        """
+        found = self.find(question)
+        if found is None:
+            raise ValueError("no passage of the documents fits the question: name what it is about, as they do")
+        return found, with_passage(found.text, question)
 
     def find(self, question: str) -> Passage | None:
         """The passage nearest to a question, of several the shortest; None where not even that one fits."""
-        known, weights, texts, first_lines = self._index
+        known, weights, texts, first_lines, lengths = self._index
         words = set(words_of(question))
         wanted = np.zeros(len(weights))
         here = [known[word] for word in words if word in known]
         wanted[here] = weights[here]
         total = wanted.sum() + (len(words) - len(here)) * weights.max()  # a word of no passage weighs most
         shared = texts @ wanted
-        lengths = np.array([len(each.text) for each in self.passages])
         best = int(np.lexsort((lengths, -(shared + first_lines @ wanted)))[0])
         return self.passages[best] if shared[best] > 0 and shared[best] >= FITS * total else None

@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ..data.chat import Message, render_chat
-from ..data.passages import Passage, Passages, with_passage
+from ..data.passages import Passage, Passages
 from .answer_settings import answer_settings
 from .chat import AnswerStreamer, Sampling, check_text, generate_answer
 from .decoding import compiled_decoding
@@ -112,11 +112,8 @@ class ChatServer:
             raise ValueError("the last of messages must be the user's")
         passage = None
         if self.passages is not None:
-            question = messages[-1]["content"]
-            passage = self.passages.find(question)
-            if passage is None:
-                raise ValueError("no passage of the documents fits the question: name what it is about, as they do")
-            messages = [{"role": "user", "content": with_passage(passage.text, question)}]
+            passage, prompted = self.passages.prompt(messages[-1]["content"])
+            messages = [{"role": "user", "content": prompted}]
         prompt = render_chat(messages, self.tokenizer, add_generation_prompt=True).input_ids
         room = self.context - len(prompt)
         if room < 1:
