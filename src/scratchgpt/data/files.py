@@ -42,6 +42,12 @@ def is_saved_data_set(folder: Path) -> bool:
     return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
 
 
+def saved_splits(folder: Path) -> list[str]:
+    """The splits of a saved data set; none of a single one, and of what is none."""
+    names = folder / "dataset_dict.json"
+    return json.loads(names.read_text(encoding="utf-8"))["splits"] if names.is_file() else []
+
+
 def load_split(source: str | Path, split: str, streaming: bool = False) -> Any:
     """A `datasets.Dataset`: the split of a saved data set or of one from the Hub. A single saved one has no splits.
 

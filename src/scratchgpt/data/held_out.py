@@ -7,7 +7,6 @@ last one is cut.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from ..hub.intermediates import made_once
 from .corpus import describe_source
-from .files import is_saved_data_set
+from .files import saved_splits
 from .splits import draw
 from .text import read_documents
 
@@ -106,10 +105,7 @@ def has_split(source: str, split: str) -> bool:
     path = Path(source)
     if not path.exists():
         return True
-    if not path.is_dir() or not is_saved_data_set(path):
-        return False
-    names = path / "dataset_dict.json"
-    return names.is_file() and split in json.loads(names.read_text(encoding="utf-8"))["splits"]
+    return split in saved_splits(path)
 
 
 def write_splits(source: str, split: str, column: str, directory: Path, say: Callable[[str], object]) -> None:

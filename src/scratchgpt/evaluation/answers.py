@@ -16,18 +16,18 @@ from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from ..data.chat import PLAIN_TEMPLATE, render_chats, stop_token_id
+from ..data.chat import PLAIN_TEMPLATE, Message, render_chats, stop_token_id
 from ..data.chat_sources import read_chats
 from ..data.files import read_rows, source_name
 from ..hub.staging import replaced_file
 from .benchmark_data import spread
 from .journal import Journal
 from .log_likelihoods import context_length
-from .responses import Question, generate_responses, last_questions, texts_of_questions
+from .responses import generate_responses, last_questions, texts_of_questions
 from .results import Measurement, SuiteResult
 from .statistics import percentile_interval, wilson_interval
 
@@ -285,23 +285,12 @@ class ModelAnswers:
     def check(self, config: Any, tokenizer: Any) -> None:
         """Raises ValueError for a model that cannot answer, and where a metric cannot be computed."""
         self.scoring.signatures()
-        if tokenizer.eos_token_id is None:
-            raise ValueError("the tokenizer has no end-of-text token: the model could not end an answer")
-        tokenizer = with_chat_template(tokenizer)
-        stop_token_id(tokenizer)
-        if not self._room(context_length(config), tokenizer):
-            raise ValueError(f"no question of {self.data} leaves room for an answer: the model's context is too short")
-
-    def _room(self, context: int, tokenizer: Any) -> list[Question]:
-        """The questions that leave room for an answer."""
-        longest = context - min(self.max_new_tokens, context // 2)
-        chats = render_chats([each.messages for each in self.questions], tokenizer, add_generation_prompt=True)
-        return [each for each, chat in zip(self.questions, chats, strict=True) if len(chat.input_ids) <= longest]
+        check_can_answer(self.questions, self.data, self.max_new_tokens, config, tokenizer)
 
     def run(self, model: Any, tokenizer: Any) -> SuiteResult:
         """Questions too long for the context are left out: `count` says how many were asked."""
         tokenizer = with_chat_template(tokenizer)
-        questions = self._room(context_length(model.config), tokenizer)
+        questions = with_room(self.questions, self.max_new_tokens, context_length(model.config), tokenizer)
         journal = Journal(self.directory / "journal" / f"{self.name}.jsonl", self.owner)
         responses = generate_responses(
             model, tokenizer, [each.messages for each in questions], self.max_new_tokens, self.batch_size,
@@ -309,15 +298,54 @@ class ModelAnswers:
         )  # fmt: skip
         asked = [each.messages[-1]["content"] for each in questions]
         references = [each.reference for each in questions]
-        with replaced_file(self.directory / f"{self.name}.jsonl") as new:
-            lines = [
+        write_rows(
+            self.directory / f"{self.name}.jsonl",
+            (
                 {"instruction": question, "output": reference, "model_response": each.text, "stopped": each.stopped}
                 for question, reference, each in zip(asked, references, responses, strict=True)
-            ]
-            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-            new.write_text(text, encoding="utf-8")
+            ),
+        )
         texts, stopped = [each.text for each in responses], [each.stopped for each in responses]
         return self.scoring.score(Answers(texts, references, asked, stopped, source_name(self.data)))
+
+
+class Asked(Protocol):
+    """What a model can be asked."""
+
+    @property
+    def messages(self) -> list[Message]: ...
+
+
+AskedT = TypeVar("AskedT", bound=Asked)
+
+
+def check_can_answer(questions: Sequence[Asked], data: str, max_new_tokens: int, config: Any, tokenizer: Any) -> None:
+    """
+    Args:
+        data: where the questions come from, for the message.
+
+    Raises:
+        ValueError: for a model that cannot end an answer, and one whose context no question leaves room in.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ValueError("the tokenizer has no end-of-text token: the model could not end an answer")
+    tokenizer = with_chat_template(tokenizer)
+    stop_token_id(tokenizer)
+    if not with_room(questions, max_new_tokens, context_length(config), tokenizer):
+        raise ValueError(f"no question of {data} leaves room for an answer: the model's context is too short")
+
+
+def with_room(questions: Sequence[AskedT], max_new_tokens: int, context: int, tokenizer: Any) -> list[AskedT]:
+    """The questions that leave room for an answer in a context."""
+    longest = context - min(max_new_tokens, context // 2)
+    chats = render_chats([each.messages for each in questions], tokenizer, add_generation_prompt=True)
+    return [each for each, chat in zip(questions, chats, strict=True) if len(chat.input_ids) <= longest]
+
+
+def write_rows(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes JSON lines, in place of what is there once they are whole."""
+    with replaced_file(file) as new:
+        new.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def with_chat_template(tokenizer: Any) -> Any:

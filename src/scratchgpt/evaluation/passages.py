@@ -12,16 +12,16 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..data.chat import render_chats, stop_token_id
-from ..data.files import load_split, read_source
+from ..data.chat import Message, render_chats
+from ..data.files import read_source, saved_splits
 from ..data.passages import NOT_SAID, Passage, Passages, with_passage
-from ..hub.staging import replaced_file
-from .answers import with_chat_template
+from .answers import check_can_answer, with_chat_template, with_room, write_rows
 from .benchmark_data import spread
 from .journal import Journal
 from .log_likelihoods import context_length
@@ -52,6 +52,11 @@ class Asked:
     wording: str = ""
 
     @property
+    def messages(self) -> list[Message]:
+        """With the passage."""
+        return asking(with_passage(self.passage, self.question))
+
+    @property
     def is_answered(self) -> bool:
         """Whether the passage holds the answer."""
         return self.reference != NOT_SAID
@@ -60,6 +65,11 @@ class Asked:
     def parts(self) -> list[str]:
         """What it is counted under."""
         return [self.kind, *([f"{self.wording} wording"] if self.wording else [])]
+
+
+def asking(text: str) -> list[Message]:
+    """A conversation that is this one message."""
+    return [{"role": "user", "content": text}]
 
 
 def read_asked(data: str | Path, split: str) -> list[Asked]:
@@ -115,15 +125,15 @@ class PassageSuite:
 
     def __post_init__(self) -> None:
         self.asked = spread(read_asked(self.data, self.split), self.count)
-        texts = {(row["passage"], row["source"]) for row in self._everything() if row["source"]}
-        self.passages = Passages([Passage(*each) for each in sorted(texts)])
 
-    def _everything(self) -> Iterable[Mapping[str, Any]]:
-        """The rows of all splits."""
-        path = Path(self.data)
-        splits = json.loads((path / "dataset_dict.json").read_text())["splits"] if path.is_dir() else [self.split]
-        for split in splits:
-            yield from load_split(self.data, split) if path.is_dir() else read_source(self.data, split)
+    @cached_property
+    def passages(self) -> Passages:
+        """Those of all splits, but for what does not exist."""
+        rows = (
+            row for split in saved_splits(Path(self.data)) or [self.split] for row in read_source(self.data, split)
+        )
+        texts = {(row["passage"], row["source"]) for row in rows if row["source"]}
+        return Passages([Passage(*each) for each in sorted(texts)])
 
     def identity(self) -> dict[str, Any]:
         """The questions, the passages to find, and how they are answered."""
@@ -137,24 +147,12 @@ class PassageSuite:
 
     def check(self, config: Any, tokenizer: Any) -> None:
         """Raises ValueError for a model that cannot answer: without an end-of-text token, or with a short context."""
-        if tokenizer.eos_token_id is None:
-            raise ValueError("the tokenizer has no end-of-text token: the model could not end an answer")
-        tokenizer = with_chat_template(tokenizer)
-        stop_token_id(tokenizer)
-        if not self._room(context_length(config), tokenizer):
-            raise ValueError(f"no question of {self.data} leaves room for an answer: the model's context is too short")
-
-    def _room(self, context: int, tokenizer: Any) -> list[Asked]:
-        """The questions that with their passages leave room for an answer."""
-        chats: Any = [[{"role": "user", "content": with_passage(each.passage, each.question)}] for each in self.asked]
-        prompts = render_chats(chats, tokenizer, add_generation_prompt=True)
-        longest = context - min(self.max_new_tokens, context // 2)
-        return [each for each, prompt in zip(self.asked, prompts, strict=True) if len(prompt.input_ids) <= longest]
+        check_can_answer(self.asked, self.data, self.max_new_tokens, config, tokenizer)
 
     def run(self, model: Any, tokenizer: Any) -> SuiteResult:
         """Questions too long for the context are left out: `count` says how many were asked."""
         tokenizer = with_chat_template(tokenizer)
-        asked = self._room(context_length(model.config), tokenizer)
+        asked = with_room(self.asked, self.max_new_tokens, context_length(model.config), tokenizer)
         answered = [each for each in asked if each.is_answered]
         found = [self.passages.find(each.question) for each in answered]
         others = np.random.default_rng(SEED).permutation(len(asked))
@@ -170,13 +168,13 @@ class PassageSuite:
         }
         answers = self._answers(model, tokenizer, {text for each in prompts.values() for text in each if text})
         given = {name: [answers.get(text, "") for text in each] for name, each in prompts.items()}
-        with replaced_file(self.directory / f"{self.name}.jsonl") as new:
-            lines = [
+        write_rows(
+            self.directory / f"{self.name}.jsonl",
+            (
                 {"kind": each.kind, "instruction": prompt, "output": each.reference, "model_response": answer}
                 for each, prompt, answer in zip(asked, prompts["right"], given["right"], strict=True)
-            ]
-            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-            new.write_text(text, encoding="utf-8")
+            ),
+        )
 
         right = [_exact(*each) for each in zip(given["right"], asked, strict=True)]
         f1 = [token_f1(text, each.reference) for text, each in zip(given["right"], asked, strict=True)]
@@ -207,7 +205,7 @@ class PassageSuite:
     def _answers(self, model: Any, tokenizer: Any, prompts: set[str]) -> dict[str, str]:
         """What the model says to each prompt; nothing to one that fills its context."""
         ordered = sorted(prompts)
-        chats: Any = [[{"role": "user", "content": each}] for each in ordered]
+        chats = [asking(each) for each in ordered]
         lengths = [len(chat.input_ids) for chat in render_chats(chats, tokenizer, add_generation_prompt=True)]
         fits = [number for number, length in enumerate(lengths) if length < context_length(model.config)]
         journal = Journal(self.directory / "journal" / f"{self.name}.jsonl", self.owner)
