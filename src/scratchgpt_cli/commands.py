@@ -37,7 +37,8 @@ usage: scratchgpt <command> [configuration] [--name value …]
 
 Start here, with a text that every Python has, or with one of yours:
   scratchgpt data python-docs --output_dir runs/demo/data
-  scratchgpt train-tokenizer demo && scratchgpt pretrain demo
+  scratchgpt train-tokenizer demo
+  scratchgpt pretrain demo
   scratchgpt pretrain --data my.txt --output_dir runs/mine
 """
 
