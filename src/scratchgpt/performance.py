@@ -16,6 +16,7 @@ import platform
 import sys
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -131,6 +132,7 @@ def keep_freed_memory() -> tuple[bool, str]:
     return done, "no page faults for the same buffers in every step" if done else "mallopt refused"
 
 
+@cache
 def choose_autocast_dtype(device_type: str) -> tuple[torch.dtype | None, str]:
     """bf16 where the hardware multiplies it, else None; and the reason."""
     if device_type == "cuda":

@@ -14,9 +14,9 @@ Largest relative differences, measured with torch 2.13 on an AMD Zen 5:
     matrix products `medium`, as the recipes do  6e-7          7e-6         2e-4    9e-3
     bf16 (mixed_precision)                       4e-3          5e-2         8e-4    3e-2
 
-(`ATEN_CPU_CAPABILITY`, `DNNL_MAX_CPU_ISA` and `MKL_CBWR` hide instructions.) Muon differs the most because torch
-computes its orthogonal matrices in bf16 everywhere. `TOLERANCE` lies ten times above what was measured in fp32, and
-below bf16 but for Muon.
+(`ATEN_CPU_CAPABILITY`, `DNNL_MAX_CPU_ISA` and `MKL_CBWR` hide instructions.) Muon differs the most because it computes
+its orthogonal matrices in bf16 where the processor has that. `TOLERANCE` lies ten times above what was measured in
+fp32, and below bf16 but for Muon.
 """
 
 import contextlib

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
+from scratchgpt.training import muon
+from scratchgpt.training.muon import Muon
 from scratchgpt.training.optimizers import EMA, Optimizers, build_optimizers
 from scratchgpt.training.training_state import load_tree, save_tree
 
@@ -60,13 +62,68 @@ def test_decay_is_for_matrices():
 
 def test_muon_takes_the_matrices_of_the_layers():
     model = tiny(tie_word_embeddings=False)
-    adamw, muon = build_optimizers(model, optimizer="muon", learning_rate=1e-3).optimizers
-    assert isinstance(muon, torch.optim.Muon)
-    assert all(name.startswith("model.layers.") and name.endswith("_proj.weight") for name in names(muon)[0])
+    adamw, hidden = build_optimizers(model, optimizer="muon", learning_rate=1e-3).optimizers
+    assert isinstance(hidden, Muon)
+    assert all(name.startswith("model.layers.") and name.endswith("_proj.weight") for name in names(hidden)[0])
     assert {"lm_head.weight", "model.embed_tokens.weight"} <= {name for group in names(adamw) for name in group}
-    assert muon.param_groups[0]["weight_decay"] == 0.1
-    _, muon = build_optimizers(model, optimizer="muon", learning_rate=1e-3, muon_weight_decay=0.0).optimizers
-    assert muon.param_groups[0]["weight_decay"] == 0.0
+    assert hidden.param_groups[0]["weight_decay"] == 0.1
+    _, hidden = build_optimizers(model, optimizer="muon", learning_rate=1e-3, muon_weight_decay=0.0).optimizers
+    assert hidden.param_groups[0]["weight_decay"] == 0.0
+
+
+def matrices(*shapes: tuple[int, int]) -> list[torch.nn.Parameter]:
+    generator = torch.Generator().manual_seed(1)
+    made = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    for each in made:
+        each.grad = torch.randn(each.shape, generator=generator)
+    return made
+
+
+SHAPES = ((16, 16), (16, 40), (40, 16), (16, 16), (1, 8), (40, 16))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_muon_is_that_of_torch_alone_and_in_stacks(dtype, monkeypatch):
+    """Torch's iterates in bf16, so ours is as near as that rounds."""
+    tolerance = 5e-2
+    found = []
+    for stacked in (2**22, 1):
+        monkeypatch.setattr(muon, "choose_autocast_dtype", lambda device: (dtype, ""))
+        monkeypatch.setattr(muon, "STACKED", stacked)
+        ours, theirs = matrices(*SHAPES), matrices(*SHAPES)
+        optimizers = Muon(ours, lr=0.02), torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, momentum=0.95)
+        before = [each.detach().clone() for each in ours]
+        for _ in range(3):
+            for optimizer in optimizers:
+                optimizer.step()
+        for mine, other, old in zip(ours, theirs, before, strict=True):
+            assert (mine - other).norm() <= tolerance * (other - old).norm()
+            buffers = [each.state[p]["momentum_buffer"] for each, p in zip(optimizers, (mine, other), strict=True)]
+            assert torch.equal(*buffers)
+        found.append(ours)
+    for one, other, old in zip(*found, before, strict=True):
+        assert (one - other).norm() <= tolerance * (one - old).norm()
+
+
+def test_muon_makes_singular_values_equal():
+    for each in muon.orthogonalized([p.detach() for p in matrices((32, 32), (32, 32))]) + muon.orthogonalized(
+        [torch.diag(torch.tensor([1.0, 0.5, 0.1, 0.02]))]
+    ):
+        values = torch.linalg.svdvals(each.float())
+        assert values.max() < 1.25
+        assert values[: len(values) * 3 // 4].min() > 0.6
+    (zero,) = muon.orthogonalized([torch.zeros(3, 5)])
+    assert not zero.any()
+
+
+def test_muon_leaves_alone_what_has_no_gradient():
+    one, other = matrices((4, 4), (4, 4))
+    other.grad = None
+    kept = other.detach().clone()
+    Muon([one, other], lr=0.1).step()
+    assert torch.equal(other, kept)
+    with pytest.raises(ValueError, match=r"matrices, not for a parameter of shape \(3,\)"):
+        Muon([torch.nn.Parameter(torch.zeros(3))], lr=0.1)
 
 
 def test_learning_rate_is_a_factor_of_each_peak():
@@ -130,9 +187,9 @@ def test_loaded_state_is_a_copy():
 
 def test_state_of_another_run_is_refused():
     adamw = build_optimizers(tiny(), learning_rate=1e-3)
-    muon = build_optimizers(tiny(), optimizer="muon", learning_rate=1e-3)
+    other = build_optimizers(tiny(), optimizer="muon", learning_rate=1e-3)
     with pytest.raises(ValueError, match="2 optimizer"):
-        adamw.load_state_dict(muon.state_dict())
+        adamw.load_state_dict(other.state_dict())
     with pytest.raises(ValueError, match=r"layers\.2"):
         adamw.load_state_dict(build_optimizers(tiny(num_hidden_layers=3), learning_rate=1e-3).state_dict())
     with pytest.raises(ValueError, match=r"layers\.2"):
@@ -227,7 +284,7 @@ for index, parameters in optimizers.state_dict().items():
 train(model, optimizers, range(2, 3), ema)
 
 # Without biases: that of the keys has no gradient but rounding errors, which AdamW makes as large as any other.
-# Muon iterates in bf16, whose rounding the small directions of a gradient amplify: up to 0.2 apart here, where the
+# Where Muon iterates in bf16, the small directions of a gradient amplify its rounding: up to 0.2 apart here, where the
 # same iteration over each process's part alone is 0.3 to 0.9 apart.
 tolerance = 1e-3 if optimizer == "adamw" else 0.25
 before, averages = dict(tiny(use_bias=False).named_parameters()), ema.state_dict()

@@ -19,6 +19,8 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from .muon import Muon
+
 OptimizerName = Literal["adamw", "muon"]
 FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
@@ -115,7 +117,7 @@ def build_optimizers(
         muon_weight_decay: `weight_decay` where None.
 
     Raises:
-        ValueError: for an unknown optimizer, nothing to train, Muon without decoder layers or in a torch before 2.9.
+        ValueError: for an unknown optimizer, nothing to train, and Muon without decoder layers.
     """
     if optimizer not in get_args(OptimizerName):
         raise ValueError(f"Unknown optimizer {optimizer!r}: choose from {', '.join(get_args(OptimizerName))}")
@@ -144,14 +146,8 @@ def build_optimizers(
         fused = all(p.device.type in FUSED_DEVICES and p.is_floating_point() for _, p in named)
         built.append(torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=fused))
     if matrices:
-        try:
-            from torch.optim import Muon
-        except ImportError as error:
-            raise ValueError(
-                f"Muon needs torch 2.9 or newer, this is {torch.__version__}: take optimizer=adamw"
-            ) from error
         decay = weight_decay if muon_weight_decay is None else muon_weight_decay
-        built.append(Muon(matrices, lr=muon_learning_rate, weight_decay=decay, momentum=0.95))
+        built.append(Muon(matrices, lr=muon_learning_rate, weight_decay=decay))
     return Optimizers(built)
 
 
