@@ -9,7 +9,7 @@ import ast
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import count, product
 from keyword import iskeyword
 from typing import Any
@@ -309,16 +309,26 @@ class Questions:
             text = text[0].upper() + text[1:]
         return text.rstrip("?.") if style > 0.9 else text
 
-    def about(self, entry: Entry, passage: str, other: Entry) -> Iterator[Question]:
-        """All that the passage of `entry` answers, and some that it does not, about `other` or its parameters."""
-        parameters = parameters_of(entry.signature)
+    def _ask(self, kind: str, answer: str, about: Entry, parameter: str = "") -> Question:
+        key = (about.full_name, parameter)
+        full = about.full_name
+        name = self._pick([full, full, full, f"{full}()", about.name], "name", kind, *key)
+        text = self._wording(kind, *key).format(name=name, short=about.name, parameter=parameter)
+        return Question("not said" if answer == NOT_SAID else kind, text, answer)
 
-        def ask(kind: str, answer: str, about: Entry = entry, parameter: str = "") -> Question:
-            key = (about.full_name, parameter)
-            full = about.full_name
-            name = self._pick([full, full, full, f"{full}()", about.name], "name", kind, *key)
-            text = self._wording(kind, *key).format(name=name, short=about.name, parameter=parameter)
-            return Question("not said" if answer == NOT_SAID else kind, text, answer)
+    def elsewhere(self, passage: str, other: Entry) -> Iterator[Question]:
+        """What could be asked about `other`, of each kind, where the passage does not speak of it."""
+        if other.name in passage:
+            return
+        parameter = next(iter(parameters_of(other.signature)), "")
+        for kind, patterns in WORDINGS.items():
+            if parameter or "{parameter}" not in patterns[0]:
+                yield self._ask(kind, NOT_SAID, other, parameter if "{parameter}" in patterns[0] else "")
+
+    def about(self, entry: Entry, passage: str, other: Entry) -> Iterator[Question]:
+        """All that the passage of `entry` answers, and whether it has the parameters of `other`."""
+        parameters = parameters_of(entry.signature)
+        ask = partial(self._ask, about=entry)
 
         if sentence := first_sentence(passage):
             yield ask("purpose", sentence)
@@ -339,8 +349,6 @@ class Questions:
             if not re.search(rf"\b{re.escape(parameter)}\b", passage):
                 yield ask("parameter", "No.", parameter=parameter)
                 yield ask("default", NOT_SAID, parameter=parameter)
-        if other.name not in passage:
-            yield ask(self._pick(["purpose", "call", "exception"], "other", entry.full_name), NOT_SAID, other)
 
 
 class Mixer:

@@ -369,8 +369,11 @@ def _make_passages(public: list[Entry], splits: dict[str, str], seed: int) -> Da
             distance = 1 + int(near * 5) if near < 0.6 else int(near * 1e6)
             other = entries[(place + distance) % len(entries)][0]
             wording = "known" if split == "train" else "strange" if place % 3 == 0 else "new"
-            asked = list(Questions(seed, wording).about(entry, passage, other))
-            asked = chosen(asked, seed, f"{entry.full_name} {place}", TURNS if split == "train" else PER_PASSAGE)
+            questions, key = Questions(seed, wording), f"{entry.full_name} {place}"
+            here, elsewhere = list(questions.about(entry, passage, other)), list(questions.elsewhere(passage, other))
+            if split == "train":  # one of what is asked is about something else
+                here, elsewhere = chosen(here, seed, key, TURNS - 1), chosen(elsewhere, seed, key, 1)
+            asked = chosen([*here, *elsewhere], seed, key, TURNS if split == "train" else PER_PASSAGE)
             source = entry.module if place < len(known) or split != "train" else ""
             for group in [asked] if split == "train" and asked else [[each] for each in asked]:
                 turns = [text for each in group for text in (each.text, each.answer)]

@@ -107,6 +107,8 @@ def test_passages_hold_the_answers_and_training_has_no_wording_of_the_test(data:
             assert len(row["passage"]) <= CHARACTERS
             for answer in turns[1::2]:
                 assert answer in ("Yes.", "No.", NOT_SAID) or answer in row["passage"]
+            if split == "train" and len(turns) == 8:
+                assert NOT_SAID in turns[1::2]
             if split != "train":
                 assert len(turns) == 2
                 assert row["source"]
@@ -153,9 +155,14 @@ def test_questions_of_a_passage_have_the_answers_that_stand_in_it() -> None:
             ("not said", NOT_SAID, False, False),
             ("parameter", "No.", True, False),
             ("not said", NOT_SAID, True, False),
-            ("not said", NOT_SAID, False, True),
         ]
     )
+    elsewhere = list(Questions(0, "new").elsewhere(passage, OTHER))
+    assert {(each.kind, each.answer) for each in elsewhere} == {("not said", NOT_SAID)}
+    assert all("dumps" in each.text for each in elsewhere)
+    assert len(elsewhere) == len(WORDINGS), "what is asked of another function is refused, whatever its kind"
+    assert sum("obj" in each.text for each in elsewhere) == 2  # the default and the parameter
+    assert not list(Questions(0, "new").elsewhere(passage + "\nSee json.dumps.", OTHER))
 
 
 def test_what_is_made_up_can_be_asked_about() -> None:
