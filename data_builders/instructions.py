@@ -7,10 +7,14 @@
         --endpoint http://localhost:8000/v1 --teacher my-model --requests_per_minute 120
 
 `--source` is what `pdf_reports.py` wrote. Its splits are kept: no report is on both sides. Columns: `messages`,
-`source` (the report's file), `task` and `passage` (the passage's id; empty where a pair is about the whole report).
+`source` (the report's file), `kind`, `passage` (what stands before the question), `passage_id` (what a teacher read).
 
-Without a teacher the pairs are made of the reports' own words (`teaching/extractive.py`): nothing is made up. A
-teacher is asked what `teaching/prompts.yaml` says (or your own `--prompts`), for `--pairs_per_passage` tasks of each
+Without a teacher the pairs are made of the reports' own words (`teaching/extractive.py`): nothing is made up. With
+`--with_passage` each has the passage that holds the answer before the question, and in a share of them another, as
+`chat --documents` asks (`teaching/reading.py`); `evaluate --suite passages` measures on such data. Without a teacher
+`--source` may be what `text_files.py` wrote, too.
+
+A teacher is asked what `teaching/prompts.yaml` says (or your own `--prompts`), for `--pairs_per_passage` tasks of each
 passage, and its answers are filtered (`teaching/filters.py`), with the count of each reason in the card. Every answer
 goes to a journal beside the output first: started again, the build asks only what is missing. A teacher of whose
 answers less than `--min_accepted` pass is named unfit, and nothing is written.
@@ -29,16 +33,19 @@ from tqdm import tqdm
 
 from scratchgpt.arguments import option, required, run_recipe
 from scratchgpt.data.builder import BuilderArguments, Built, fingerprint, make_dataset, run_builder
+from scratchgpt.data.passages import NOT_SAID, with_passage
 from scratchgpt.data.splits import draw
 
 if __package__:
     from .teaching.extractive import make_pairs
     from .teaching.filters import DUPLICATE, Filters, Seen, counts_of
+    from .teaching.reading import with_passages
     from .teaching.teacher import LEAST_PARAMETERS, EndpointTeacher, Journal, LocalTeacher, Teacher, request_key
     from .teaching.terms import is_term, mentions, names
 else:  # run as a script
     from teaching.extractive import make_pairs
     from teaching.filters import DUPLICATE, Filters, Seen, counts_of
+    from teaching.reading import with_passages
     from teaching.teacher import LEAST_PARAMETERS, EndpointTeacher, Journal, LocalTeacher, Teacher, request_key
     from teaching.terms import is_term, mentions, names
 
@@ -50,7 +57,7 @@ TASKS = ("summarise", "explain", "term", "compare", "extract")
 class InstructionsArguments(BuilderArguments):
     HELP_GROUPS = {"source": "Data", "teacher": "Teacher", "min_answer_words": "Filters"}
 
-    source: str = required("What pdf_reports.py wrote: a folder with documents/ and passages/.")
+    source: str = required("What pdf_reports.py wrote; without a teacher also what text_files.py wrote.")
     teacher: str | None = option(
         None, "A chat model (folder or Hub name), or the endpoint's name of one; none: extractive."
     )
@@ -60,6 +67,10 @@ class InstructionsArguments(BuilderArguments):
     pairs_per_passage: int = option(2, "How many of the tasks each passage is given.", at_least=1)
     max_requests: int | None = option(None, "Ask the teacher no more than so many times.", at_least=1)
     max_new_tokens: int = option(300, "Tokens of an answer, at most.", at_least=1)
+    with_passage: bool = option(
+        False,
+        "Without a teacher: ask with the passage that holds the answer, at times with another (chat --documents).",
+    )
     temperature: float = option(0.0, "0: the likeliest answer.", at_least=0, at_most=2)
     batch_size: int = option(8, "Requests that a local teacher answers together.", at_least=1)
     requests_per_minute: float = option(60.0, "For an endpoint, at most.", above=0)
@@ -95,6 +106,8 @@ def check(arguments: InstructionsArguments) -> None:
     """
     if arguments.max_answer_words < arguments.min_answer_words:
         raise ValueError(f"max_answer_words={arguments.max_answer_words} is below min_answer_words")
+    if arguments.with_passage and arguments.teacher:
+        raise ValueError("--with_passage is for pairs without a teacher: leave out --teacher")
     if arguments.endpoint and not arguments.teacher:
         raise ValueError("--endpoint needs --teacher, the name of the model there")
 
@@ -112,6 +125,31 @@ def load(source: Path, name: str, columns: set[str]) -> DatasetDict:
         if missing := columns - set(rows.column_names):
             raise ValueError(f"{source / name} ({split}) lacks the columns {sorted(missing)}")
     return data
+
+
+def load_documents(source: Path) -> DatasetDict:
+    """Those of `pdf_reports.py`, or texts of `text_files.py`, named after their files.
+
+    Raises:
+        ValueError: for a folder that neither wrote.
+    """
+    if not (source / "dataset_dict.json").is_file():
+        return load(source, "documents", {"title", "text", "source", "captions"})
+    rows = {
+        split: [
+            # Lines of a paragraph are one text, as in a report.
+            {
+                "title": Path(row["source"]).stem,
+                "text": re.sub(r"(?<=[^\n])\n(?=\w)", " ", row["text"]),
+                "captions": list[str](),
+                "source": row["source"],
+            }
+            for row in texts.to_list()
+        ]
+        for split, texts in load(source, "", {"text", "source"}).items()
+    }
+    names = dict.fromkeys(("title", "text", "source"), Value("string"))
+    return make_dataset(rows, Features({**names, "captions": [Value("string")]}))
 
 
 def read_prompts(file: Path, tasks: list[str]) -> dict[str, Any]:
@@ -134,24 +172,40 @@ def read_prompts(file: Path, tasks: list[str]) -> dict[str, Any]:
     return content
 
 
-def extractive_rows(documents: DatasetDict, seed: int) -> tuple[dict[str, list[dict[str, Any]]], Counter[str]]:
-    """Rows by split, and how many were rejected. What a report of an earlier split asks is not asked again."""
+def extractive_rows(
+    documents: DatasetDict, seed: int, read: bool
+) -> tuple[dict[str, list[dict[str, Any]]], Counter[str]]:
+    """Rows by split, and how many were rejected. What a report of an earlier split asks is not asked again.
+
+    Args:
+        read: whether the questions have their passages before them.
+    """
     seen, rejected = Seen(), Counter[str]()
     rows: dict[str, list[dict[str, Any]]] = {str(split): [] for split in documents}
     for split, data in documents.items():
         for document in data.to_list():
-            for pair in make_pairs(document["title"], document["text"], document["captions"], seed):
+            pairs = make_pairs(document["title"], document["text"], document["captions"], seed)
+            text = "\n\n".join([document["text"], *document["captions"]])
+            for pair in with_passages(pairs, text, seed) if read else pairs:
                 question = f"{pair.question}\n\n{pair.passage}" if pair.passage else pair.question
-                if not seen.is_new(question, f"{pair.task} {pair.answer}"):
+                if read:
+                    question = with_passage(pair.passage, pair.question)
+                is_refused = pair.answer == NOT_SAID  # an answer that many have
+                if not seen.is_new(question, question if is_refused else f"{pair.task} {pair.answer}"):
                     rejected[DUPLICATE] += 1
                     continue
-                rows[str(split)].append(make_row(question, pair.answer, document["source"], pair.task, ""))
+                row = make_row(
+                    question, pair.answer, document["source"], pair.task, passage=pair.passage if read else ""
+                )
+                rows[str(split)].append(row)
     return rows, rejected
 
 
-def make_row(question: str, answer: str, source: str, task: str, passage: str) -> dict[str, Any]:
+def make_row(
+    question: str, answer: str, source: str, kind: str, *, passage: str = "", passage_id: str = ""
+) -> dict[str, Any]:
     messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    return {"messages": messages, "source": source, "task": task, "passage": passage}
+    return {"messages": messages, "source": source, "kind": kind, "passage": passage, "passage_id": passage_id}
 
 
 def plan(passages: DatasetDict, prompts: dict[str, Any], arguments: InstructionsArguments) -> Iterator[Request]:
@@ -240,7 +294,8 @@ def taught_rows(
         if reason:
             rejected[reason] += 1
         else:
-            made = make_row(request.question, answer.text.strip(), row["source"], request.task, row["id"])
+            about = (row["source"], request.task)
+            made = make_row(request.question, answer.text.strip(), *about, passage_id=row["id"])
             rows[request.split].append(made)
     return rows, rejected
 
@@ -267,18 +322,19 @@ def check_fitness(name: str, accepted: int, rejected: Counter[str], least: float
 def build(arguments: InstructionsArguments) -> Built:
     check(arguments)
     source = Path(arguments.source)
-    common = {"title", "text", "source"}
     record: dict[str, Any] = {"builder": "instructions", "source": source.name}
     if arguments.teacher is None:
-        documents = load(source, "documents", common | {"captions"})
-        rows, rejected = extractive_rows(documents, arguments.seed)
+        documents = load_documents(source)
+        rows, rejected = extractive_rows(documents, arguments.seed, arguments.with_passage)
         record |= {"teacher": None, "data": fingerprint_of(documents)}
         how = (
             "Without a teacher: questions are made from titles, headings, definitions, acronyms, captions, lists and "
             "passages, and every answer is text of the report."
         )
+        if arguments.with_passage:
+            how += f" The passage with the answer is before the question; in a share of them it is another: {NOT_SAID}"
     else:
-        passages = load(source, "passages", common | {"id", "section"})
+        passages = load(source, "passages", {"title", "text", "source", "id", "section"})
         prompts_file = Path(arguments.prompts) if arguments.prompts else PROMPTS
         prompts = read_prompts(prompts_file, arguments.tasks)
         requests = list(plan(passages, prompts, arguments))[: arguments.max_requests]
@@ -301,7 +357,10 @@ def build(arguments: InstructionsArguments) -> Built:
         raise ValueError(f"{source} gave no pairs: its documents are too short")
     rows = {split: found for split, found in rows.items() if found}
     message = {"role": Value("string"), "content": Value("string")}
-    features = {"messages": [message], **{name: Value("string") for name in ("source", "task", "passage")}}
+    features = {
+        "messages": [message],
+        **{name: Value("string") for name in ("source", "kind", "passage", "passage_id")},
+    }
     data = make_dataset(rows, Features(features))
     record |= {"rejected": counts_of(rejected)}
     return Built(
@@ -347,11 +406,11 @@ def make_teacher(arguments: InstructionsArguments) -> Teacher:
 
 def tables(rows: dict[str, list[dict[str, Any]]], rejected: Counter[str]) -> str:
     """Pairs by task and split, and what was rejected, in Markdown."""
-    tasks = sorted({row["task"] for found in rows.values() for row in found})
-    lines = [f"| task | {' | '.join(rows)} |", "| --- |" + " ---: |" * len(rows)]
-    for task in tasks:
-        counts = (sum(row["task"] == task for row in found) for found in rows.values())
-        lines.append(f"| {task} | {' | '.join(map(str, counts))} |")
+    kinds = sorted({row["kind"] for found in rows.values() for row in found})
+    lines = [f"| kind | {' | '.join(rows)} |", "| --- |" + " ---: |" * len(rows)]
+    for kind in kinds:
+        counts = (sum(row["kind"] == kind for row in found) for found in rows.values())
+        lines.append(f"| {kind} | {' | '.join(map(str, counts))} |")
     lines += ["", "| rejected because | answers |", "| --- | ---: |"]
     lines += [f"| {reason} | {count:,} |" for reason, count in counts_of(rejected).items()]
     return "\n".join(lines)

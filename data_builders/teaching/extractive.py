@@ -84,6 +84,8 @@ class Pair:
     task: str
     passage: str = ""
     """What the question is about, where it cannot be answered without."""
+    evidence: str = ""
+    """What the report says, where the answer does not say it word for word."""
 
 
 def opening(paragraphs: list[str], words: int) -> str:
@@ -162,7 +164,7 @@ def make_pairs(title: str, text: str, captions: list[str], seed: int) -> Iterato
 
 def _acronyms(prose: list[str], ask) -> Iterator[Pair]:
     for short, long in acronyms("\n".join(prose)).items():
-        yield Pair(ask("acronym", term=short), f"{short} stands for {long}.", "acronym")
+        yield Pair(ask("acronym", term=short), f"{short} stands for {long}.", "acronym", evidence=f"{long} ({short})")
 
 
 def _definitions(prose: list[str], ask) -> Iterator[Pair]:

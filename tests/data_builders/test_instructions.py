@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from datasets import Features, Value, load_from_disk
 
+from data_builders import text_files
 from data_builders.instructions import (
     PROMPTS,
     InstructionsArguments,
@@ -35,9 +36,12 @@ from data_builders.teaching.filters import (
     Seen,
     copied_share,
 )
+from data_builders.teaching.reading import with_passages
 from data_builders.teaching.teacher import Answer, EndpointTeacher, Journal
 from data_builders.teaching.terms import acronyms, is_term, mentions, names
 from scratchgpt.data.builder import make_dataset
+from scratchgpt.data.passages import NOT_SAID
+from scratchgpt.evaluation.passages import read_asked
 
 BODY = (
     "Group Relative Policy Optimization (GRPO) lowers the cost of training. GRPO is a method that drops the "
@@ -92,6 +96,45 @@ def test_pairs_without_a_teacher() -> None:
     gap = next(pair for pair in pairs.values() if pair.task == "gap")
     number = gap.answer.split(":")[0]
     assert gap.question.split("“")[1].replace("___", number) in gap.answer + "”"
+
+
+def test_a_question_has_the_passage_that_answers_it_or_the_answer_is_that_none_is_there() -> None:
+    text = "\n\n".join(
+        f"Thing{n} is a method that {'very ' * 20}slowly drops part {n} of the whole." for n in range(60)
+    )
+    pairs = list(with_passages(make_pairs("A Report", text, [], 0), text, 0))
+    assert len({pair.passage for pair in pairs}) > 20
+    said = [pair for pair in pairs if pair.answer != NOT_SAID]
+    assert all(pair.answer in pair.passage for pair in said)
+    refused = [pair for pair in pairs if pair.answer == NOT_SAID]
+    assert 5 <= len(refused) <= 25
+    answers = {pair.question: pair.answer for pair in make_pairs("A Report", text, [], 0)}
+    assert all(answers[pair.question] not in pair.passage and pair.task == "not said" for pair in refused)
+
+
+def test_an_acronym_is_answered_by_the_passage_that_explains_it() -> None:
+    pairs = with_passages(make_pairs("A Report", TEXT, CAPTIONS, 0), TEXT, 0)
+    (pair,) = (pair for pair in pairs if "short for" in pair.question or "stand for" in pair.question)
+    assert pair.answer == NOT_SAID or "Group Relative Policy Optimization (GRPO)" in pair.passage
+
+
+@pytest.mark.parametrize("kind", ["reports", "texts"])
+def test_the_build_with_passages_can_be_measured_by_the_suite(reports: Path, tmp_path: Path, kind: str) -> None:
+    source = reports
+    if kind == "texts":
+        folder, source = tmp_path / "notes", tmp_path / "texts"
+        folder.mkdir()
+        for number in range(8):
+            wrapped = TEXT.replace("GRPO", f"GRPO{number}").replace(". ", ".\n")
+            (folder / f"note {number}.md").write_text(wrapped)
+        options = ["--near_duplicate_threshold", "1", "--test_fraction", "0.3"]
+        text_files.main(["--source", str(folder), "--output_dir", str(source), *options])
+    main(["--source", str(source), "--output_dir", str(tmp_path / "read"), "--with_passage", "True"])
+    asked = read_asked(tmp_path / "read", "test")
+    assert {"sentence"} < {each.kind for each in asked}
+    refused = [row for rows in load_from_disk(tmp_path / "read").values() for row in rows if row["kind"] == "not said"]
+    assert len(refused) > 1 or kind == "reports"
+    assert all(each.reference in each.passage or not each.is_answered or each.kind == "acronym" for each in asked)
 
 
 def test_no_question_about_however() -> None:
@@ -307,7 +350,7 @@ def test_an_endpoint_as_teacher(
     assert built.build["teacher"] == "big-model"
     assert sum(split.num_rows for split in built.data.values()) + sum(built.build["rejected"].values()) == 9
     rows = [row for split in built.data.values() for row in split]
-    assert all(row["passage"].split("#")[0] + ".pdf" == row["source"] for row in rows)
+    assert all(row["passage_id"].split("#")[0] + ".pdf" == row["source"] for row in rows)
     build(arguments(reports, **options))
     assert len(asked) == 10
     journal = (reports.parent / "chat_journal.jsonl").read_text()
