@@ -5,10 +5,12 @@
 
 Steps of the demo's base on random tokens are timed, not compiled. What follows is rough, within a third:
 
-    a stage = max_steps · measured step / COMPILED_GAIN + compiling         (base and chat model: the same shape)
+    a step  = measured forward and backward pass / COMPILED_GAIN + measured optimizer
+    a stage = max_steps · step + COMPILING                                  (base and chat model: the same shape)
     demo    = both stages + OTHERS · the base's steps                       (tokenizer, classifier, measuring)
 
-Where the demo would take longer than TOO_LONG, both stages get as many steps as make it LIMIT. The first argument is a
+Where the demo would take longer than TOO_LONG, both stages get as many steps as make it LIMIT, but no fewer than LEAST
+of theirs: with less, the chat model does not learn to copy, and then the demo takes longer. The first argument is a
 folder, which gets for each stage a file named after its recipe with the options that say so, empty where there is
 nothing to change: the demo is always what it was on a machine fast enough.
 """
@@ -25,6 +27,7 @@ import yaml
 from ..configuration_scratchgpt import ScratchGPTConfig
 from ..modeling_scratchgpt import ScratchGPTForCausalLM
 from ..performance import configure_process
+from .optimizers import build_optimizers
 from .plan import in_words, shortened
 
 VOCAB_SIZE = 4096
@@ -41,9 +44,12 @@ OTHERS = 0.4
 LIMIT, TOO_LONG = 600.0, 720.0
 """Seconds. A demo between the two stays as it is."""
 
+LEAST = (0.25, 0.5)
+"""Share of its steps that the base gets at least, and the chat model."""
+
 
 def step_seconds(options: dict, device: str = "cpu") -> float:
-    """The fastest of a few steps, forward and backward, of the model that `options` of recipes/pretrain.py name."""
+    """A step, compiled, of the model that `options` of recipes/pretrain.py name: the fastest of a few."""
     dtype = configure_process(device).autocast_dtype
     shape = ("hidden_size", "num_hidden_layers", "num_attention_heads")
     config = ScratchGPTConfig.from_preset(
@@ -56,15 +62,20 @@ def step_seconds(options: dict, device: str = "cpu") -> float:
     model.to(device)
     rows = (options["per_device_train_batch_size"], options["context_length"])
     ids = torch.randint(VOCAB_SIZE, rows, device=device)
-    times = []
+    optimizers = build_optimizers(model, optimizer=options["optimizer"], learning_rate=options["learning_rate"])
+    passes, updates = [], []
     for _ in range(4):
         started = time.perf_counter()
         with torch.autocast(device, dtype, enabled=dtype is not None):
             loss = model(input_ids=ids, labels=ids).loss
         loss.backward()
         loss.item()  # waits for the device
-        times.append(time.perf_counter() - started)
-    return min(times[1:])
+        passes.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        optimizers.step()
+        next(model.parameters()).sum().item()
+        updates.append(time.perf_counter() - started)
+    return min(passes[1:]) / COMPILED_GAIN[dtype] + min(updates[1:])
 
 
 def demo_steps(stages: Sequence[dict], step: float) -> tuple[list[list[int]], float]:
@@ -80,9 +91,11 @@ def demo_steps(stages: Sequence[dict], step: float) -> tuple[list[list[int]], fl
     whole = steps * step + fixed
     if whole <= TOO_LONG:
         return numbers, whole
-    # The others take what they take; a model of fewer than a quarter of the steps would not be worth showing.
-    share = max((LIMIT - fixed) / (steps * step), 0.25)
-    fewer = [shortened(a, b, c, step, share * a * step) for a, b, c in numbers]
+    share = (LIMIT - fixed) / (steps * step)  # the others take what they take
+    fewer = [
+        shortened(*stage, step, max(share, least) * stage[0] * step)
+        for stage, least in zip(numbers, LEAST, strict=True)
+    ]
     return fewer, sum(stage[0] for stage in fewer) * step + fixed
 
 
@@ -90,8 +103,7 @@ def main(folder: str, *configs: str) -> None:
     stages = [yaml.safe_load(Path(config).read_text(encoding="utf-8")) for config in configs]
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     assert device is not None
-    measured = step_seconds(stages[0], device.type)
-    step = measured / COMPILED_GAIN[configure_process(device).autocast_dtype]
+    step = step_seconds(stages[0], device.type)
     numbers, seconds = demo_steps(stages, step)
     tokens = stages[0]["per_device_train_batch_size"] * stages[0]["context_length"]
     print(f"make demo will take about {in_words(seconds)} on this machine ({tokens / step:,.0f} tokens per second).")
