@@ -198,6 +198,31 @@ def preference(folder: Path) -> dict[str, Any]:
     return numbers(folder / "run")
 
 
+def reinforcement(folder: Path, **more: object) -> dict[str, Any]:
+    """Two steps from each sampling, all weights."""
+    from recipes import reinforce
+
+    rows = [{"question": f"After {a}?", "answer": b} for a, b in pairwise(WORDS)]
+    (folder / "questions.json").write_text(json.dumps(rows), encoding="utf-8")
+    reinforce.main(
+        options(
+            folder / "run", model_name_or_path=write_base(folder), data=folder / "questions.json", tuning="full",
+            eval_data=folder / "questions.json", eval_split="train", per_device_train_batch_size=3, group_size=4,
+            learning_rate=0.003, load_best_at_end=False, response_tokens=6, steps_per_sampling=2, reward="format",
+            answer_format="(?s).*e.*", **more,
+        )
+    )  # fmt: skip
+    return numbers(folder / "run")
+
+
+def reinforce_grpo(folder: Path) -> dict[str, Any]:
+    return reinforcement(folder, kl_weight=0.05)
+
+
+def reinforce_rejection(folder: Path) -> dict[str, Any]:
+    return reinforcement(folder, method="rejection")
+
+
 def classifier(folder: Path) -> dict[str, Any]:
     """With dropout, balanced weights and R-Drop."""
     from recipes import finetune_classifier
@@ -221,7 +246,10 @@ def classifier(folder: Path) -> dict[str, Any]:
 
 RUNS: dict[str, Callable[[Path], dict[str, Any]]] = {
     run.__name__: run
-    for run in (train_tokenizer, pretrain_adamw, pretrain_muon, instruct_full, instruct_lora, preference, classifier)
+    for run in (
+        *(train_tokenizer, pretrain_adamw, pretrain_muon, instruct_full, instruct_lora, preference),
+        *(reinforce_grpo, reinforce_rejection, classifier),
+    )
 }
 
 

@@ -44,10 +44,10 @@ def main(name: str) -> None:
         function = vars(loaded)[attribute]
         say(source=hashlib.sha256(Path(loaded.__file__ or "").read_bytes()).hexdigest())
     except KeyError:
-        say(error=f"{module} has no function {attribute}")
+        say(error=f"is not there: {module} has no function {attribute}")
         return
     except BaseException as error:
-        say(error=f"{module} cannot be imported: {in_words(error)}")
+        say(error=f"cannot be imported: {in_words(error)}")
         return
     for line in sys.stdin:
         for prompt, answer, row in json.loads(line):

@@ -19,6 +19,7 @@ import re
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -79,9 +80,11 @@ class Worker:
             [sys.executable, "-c", program, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             encoding="utf-8",
         )  # fmt: skip
+        self.close = weakref.finalize(self, _end, self.process)
+        """Ends the process; so does the end of this object."""
         self.lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-        self.source: str = self._next(IMPORT_LIMIT, "while it was imported")["source"]
+        threading.Thread(target=_read, args=(self.process, self.lines), daemon=True).start()
+        self.source: str = self._next(IMPORT_LIMIT, "")["source"]
         """SHA-256 of the module."""
 
     def __call__(self, asked: Sequence[tuple[str, str, Mapping[str, Any]]]) -> list[float]:
@@ -90,44 +93,45 @@ class Worker:
             RewardError: names the function, what it did, and the answer that it was given.
         """
         # By a thread: with both pipes full each end would wait for the other.
-        threading.Thread(target=self._write, args=(json.dumps(asked, default=str) + "\n",), daemon=True).start()
-        found = []
-        for prompt, answer, _ in asked:
-            found.append(
-                float(self._next(self.limit, f"for the answer {_short(answer)} to {_short(prompt)}")["value"])
-            )
-        return found
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        text = json.dumps(asked, default=str) + "\n"
+        threading.Thread(target=_write, args=(self.process, text), daemon=True).start()
+        places = [f" for the answer {_short(answer)} to {_short(prompt)}" for prompt, answer, _ in asked]
+        return [float(self._next(self.limit, where)["value"]) for where in places]
 
     def _next(self, limit: float, where: str) -> dict[str, Any]:
         try:
             line = self.lines.get(timeout=limit)
         except queue.Empty:
             self.close()
-            raise RewardError(f"the reward {self.name} took more than {limit:g} s {where}") from None
+            raise RewardError(f"the reward {self.name} took more than {limit:g} s{where}") from None
         if not line:
             code = self.process.wait()
-            raise RewardError(f"the reward {self.name} ended its process with exit code {code} {where}")
+            raise RewardError(f"the reward {self.name} ended its process with exit code {code}{where}")
         values = json.loads(line)
         if "error" in values:
             self.close()
-            raise RewardError(f"the reward {self.name} {values['error']} {where}")
+            raise RewardError(f"the reward {self.name} {values['error']}{where}")
         return values
 
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.put(line)
-        self.lines.put("")
 
-    def _write(self, text: str) -> None:
-        assert self.process.stdin is not None
-        with contextlib.suppress(OSError):  # it has ended, and `_next` says so
-            self.process.stdin.write(text)
-            self.process.stdin.flush()
+def _read(process: subprocess.Popen[str], lines: queue.Queue[str]) -> None:
+    """Puts what a process says into a queue, and an empty line at its end."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.put(line)
+    lines.put("")
+
+
+def _write(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):  # it has ended, and that is noticed where its answer is missing
+        process.stdin.write(text)
+        process.stdin.flush()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
 
 
 class Rewards:
