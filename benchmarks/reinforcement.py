@@ -1,7 +1,7 @@
 """From nothing to a model that a checker has taught: `python benchmarks/reinforcement.py [--seeds 0 1 2 3 4]`.
 
-Two-digit addition with about 110,000 parameters, on one core. For each seed: pretraining on other tasks as text, tuning
-on 600 answered sums, and from there, each for about the same time of the processor,
+Two-digit addition with about 110,000 parameters, on one core. For each seed: pretraining on other tasks as text,
+tuning on 600 answered sums, and from there, each for about the same time of the processor,
 
     grpo         answers of its own to all training questions, graded by a checker
     rejection    the same, by rejection sampling
@@ -39,7 +39,7 @@ REINFORCE = {
     "tuning": "full", "response_tokens": 6, "per_device_train_batch_size": 32, "group_size": 8, "warmup_steps": 5,
     "sampling_batch_size": 1024, "eval_questions": HELD_OUT, "load_best_at_end": False, "eval_on_start": True,
 }  # fmt: skip
-STEPS = {"start": 250, "grpo": 200, "rejection": 300, "more": 1500, "all": 1500}
+STEPS = {"start": 250, "grpo": 120, "rejection": 160, "more": 800, "all": 800}
 METHODS = {
     "grpo": {"method": "grpo", "learning_rate": 1e-3},
     "rejection": {"method": "rejection", "learning_rate": 1e-3, "per_device_train_batch_size": 64, "group_size": 4},

@@ -64,8 +64,8 @@ def read_prompt(row: Mapping[str, Any]) -> Prompt | str:
     _, left_out = sound_conversations([[*messages, {"role": "assistant", "content": "…"}]])
     if left_out:
         return next(iter(left_out))
-    known = {} if answer is None else {ANSWER: str(answer)}
-    return Prompt(messages, {**row, **known})
+    rest = {name: value for name, value in row.items() if name != ANSWER}
+    return Prompt(messages, rest if answer is None else {**rest, ANSWER: str(answer)})
 
 
 def read_prompts(source: str | Path, split: str = "train") -> tuple[list[Prompt], Counter[str]]:
