@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -122,6 +123,7 @@ def run(seed: int, work: Path, arms: Sequence[str]) -> None:
         if (seed, arm) in done:
             continue
         curve = []
+        shutil.rmtree(here / arm, ignore_errors=True)  # of a run that was interrupted
         if arm in METHODS:
             arguments = {**REINFORCE, **METHODS[arm]}
             seconds = timed(reinforce.main, log, options(
@@ -133,10 +135,11 @@ def run(seed: int, work: Path, arms: Sequence[str]) -> None:
         else:
             base = here / "base" / "final" if arm == "start" else start
             seconds = tune(arm, base, None if arm == "all" else LABELS)
-        append(FILE, [{
+        line = {
             "seed": seed, "arm": arm, "right": right(here / arm / "final", work), "of": HELD_OUT, "steps": STEPS[arm],
-            "cpu_seconds": round(seconds, 1), "curve": curve, **machine(),
-        }])  # fmt: skip
+            "cpu_seconds": round(seconds, 1), "curve": curve, **machine("torch", "transformers"),
+        }  # fmt: skip
+        append([line], FILE)
 
 
 def lines() -> list[dict[str, Any]]:

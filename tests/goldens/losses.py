@@ -199,20 +199,24 @@ def preference(folder: Path) -> dict[str, Any]:
 
 
 def reinforcement(folder: Path, **more: object) -> dict[str, Any]:
-    """Two steps from each sampling, all weights."""
+    """From a model that has just learned to end its answers; two steps from each sampling, all weights.
+
+    A last bit could change which token is sampled, and with it everything after.
+    """
     from recipes import reinforce
 
-    rows = [{"question": f"After {a}?", "answer": b} for a, b in pairwise(WORDS)]
+    instruct(folder, "full")
+    rows = [{"question": f"After {a}?", "answer": f"It is {b}."} for a, b in pairwise(WORDS)]
     (folder / "questions.json").write_text(json.dumps(rows), encoding="utf-8")
     reinforce.main(
         options(
-            folder / "run", model_name_or_path=write_base(folder), data=folder / "questions.json", tuning="full",
-            eval_data=folder / "questions.json", eval_split="train", per_device_train_batch_size=3, group_size=4,
-            learning_rate=0.003, load_best_at_end=False, response_tokens=6, steps_per_sampling=2, reward="format",
-            answer_format="(?s).*e.*", **more,
+            folder / "rewards", model_name_or_path=folder / "run" / "final", data=folder / "questions.json",
+            eval_data=folder / "questions.json", eval_split="train", tuning="full", per_device_train_batch_size=3,
+            group_size=4, learning_rate=0.003, load_best_at_end=False, response_tokens=12, steps_per_sampling=2,
+            reward="format", answer_format="(?s).*e.*", **more,
         )
     )  # fmt: skip
-    return numbers(folder / "run")
+    return numbers(folder / "rewards")
 
 
 def reinforce_grpo(folder: Path) -> dict[str, Any]:
