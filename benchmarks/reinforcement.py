@@ -35,7 +35,7 @@ LABELS, HELD_OUT = 600, 1000
 SHAPE = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "context_length": 64}
 COMMON = {"compile": False, "mixed_precision": "no", "logging_steps": 10, "save_steps": 10_000}
 PRETRAIN = {"max_steps": 400, "per_device_train_batch_size": 16, "learning_rate": 3e-3, "warmup_steps": 20}
-TUNE = {"tuning": "full", "per_device_train_batch_size": 32, "learning_rate": 2e-3, "packing": False}
+TUNE = {"tuning": "full", "per_device_train_batch_size": 12, "learning_rate": 2e-3}
 REINFORCE = {
     "tuning": "full", "response_tokens": 6, "per_device_train_batch_size": 32, "group_size": 8, "warmup_steps": 5,
     "sampling_batch_size": 1024, "eval_questions": HELD_OUT, "load_best_at_end": False, "eval_on_start": True,

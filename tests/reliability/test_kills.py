@@ -1,4 +1,4 @@
-"""Tuning that is killed (SIGKILL) at ten random moments and resumed ends, bit for bit, as if it had been left alone."""
+"""Tuning that is killed at ten random moments and resumed ends, bit for bit, as if it had been left alone."""
 
 import os
 import random
