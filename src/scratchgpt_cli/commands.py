@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parents[1]
 HOME = HERE / "scratchgpt" if (HERE / "scratchgpt" / "recipes").is_dir() else HERE.parent
 """Where recipes/ and data_builders/ are: in the package once it is installed, beside src/ in the repository."""
 
-MAKES_A_MODEL = re.compile("train|tune|import")
+MAKES_A_MODEL = re.compile("train|tune|import|reinforce")
 """In the names of recipes that do; the others use one."""
 
 EXIT_MISTAKE = 2  # as in scratchgpt.arguments
@@ -34,7 +34,6 @@ EXIT_MISTAKE = 2  # as in scratchgpt.arguments
 HELP = """\
 usage: scratchgpt <command> [configuration] [--name value …]
        scratchgpt <command> --help                                what it does, and its options
-
 Start here, with a text that every Python has, or with one of yours:
   scratchgpt data python-docs --output_dir runs/demo/data
   scratchgpt train-tokenizer demo

@@ -198,6 +198,35 @@ def preference(folder: Path) -> dict[str, Any]:
     return numbers(folder / "run")
 
 
+def reinforcement(folder: Path, **more: object) -> dict[str, Any]:
+    """From a model that has just learned to end its answers; two steps from each sampling, all weights.
+
+    A last bit could change which token is sampled, and with it everything after.
+    """
+    from recipes import reinforce
+
+    instruct(folder, "full")
+    rows = [{"question": f"After {a}?", "answer": f"It is {b}."} for a, b in pairwise(WORDS)]
+    (folder / "questions.json").write_text(json.dumps(rows), encoding="utf-8")
+    reinforce.main(
+        options(
+            folder / "rewards", model_name_or_path=folder / "run" / "final", data=folder / "questions.json",
+            eval_data=folder / "questions.json", eval_split="train", tuning="full", per_device_train_batch_size=3,
+            group_size=4, learning_rate=0.003, load_best_at_end=False, response_tokens=12, steps_per_sampling=2,
+            reward="format", answer_format="(?s).*e.*", **more,
+        )
+    )  # fmt: skip
+    return numbers(folder / "rewards")
+
+
+def reinforce_grpo(folder: Path) -> dict[str, Any]:
+    return reinforcement(folder, kl_weight=0.05)
+
+
+def reinforce_rejection(folder: Path) -> dict[str, Any]:
+    return reinforcement(folder, method="rejection")
+
+
 def classifier(folder: Path) -> dict[str, Any]:
     """With dropout, balanced weights and R-Drop."""
     from recipes import finetune_classifier
@@ -221,7 +250,10 @@ def classifier(folder: Path) -> dict[str, Any]:
 
 RUNS: dict[str, Callable[[Path], dict[str, Any]]] = {
     run.__name__: run
-    for run in (train_tokenizer, pretrain_adamw, pretrain_muon, instruct_full, instruct_lora, preference, classifier)
+    for run in (
+        *(train_tokenizer, pretrain_adamw, pretrain_muon, instruct_full, instruct_lora, preference),
+        *(reinforce_grpo, reinforce_rejection, classifier),
+    )
 }
 
 

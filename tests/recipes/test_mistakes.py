@@ -39,6 +39,8 @@ ENOUGH = {
     "--max_steps 1 --compile false",
     "finetune_preference": "--data pairs.jsonl --model_name_or_path base --output_dir out --max_steps 1 "
     "--compile false",
+    "reinforce": "--data chats.jsonl --eval_data chats.jsonl --model_name_or_path base --output_dir out --max_steps 1 "
+    "--response_tokens 4 --compile false",
     "train_tokenizer": "--data text.jsonl --output_dir out --vocab_size 280",
     "chat": "--model base --prompt Hello --max_new_tokens 2",
     "serve": "--model base --port 0",
@@ -58,6 +60,7 @@ ENOUGH = {
     "sentiment": "--name sst2 --source labels.csv --output_dir out",
     "sms_spam": "--source sms.tsv --output_dir out",
     "python_docs": "--output_dir out",
+    "arithmetic": "--output_dir out --questions 40",
 }
 """What each recipe and builder needs to do its work; a mistake adds to it, or gives an option again."""
 
@@ -167,6 +170,20 @@ MISTAKES = [
     ("finetune_preference", "--loss ipo --label_smoothing 0.1", "label_smoothing is for"),
     ("finetune_preference", "--beta 0", "beta=0"),
     ("finetune_preference", "--output_dir another_run", "another_run"),
+    # Learning from a checker.
+    ("reinforce", "--data nowhere.jsonl", "nowhere.jsonl"),
+    ("reinforce", "--data labels.csv", "labels.csv, row 1: no conversation in the columns"),
+    ("reinforce", "--model_name_or_path adapter", "is an adapter: merge it into its base first"),
+    ("reinforce", "--model_name_or_path no_tokenizer", "no_tokenizer"),
+    ("reinforce", "--context_length 4096", "4096"),
+    ("reinforce", "--response_tokens 60", "leaves no room for 60"),
+    ("reinforce", "--method ppo", "invalid choice: 'ppo'"),
+    ("reinforce", "--group_size 1", "group_size=1: grpo compares"),
+    ("reinforce", "--method rejection --scale_rewards", "scale_rewards is for --method grpo"),
+    ("reinforce", "--reward right", "reward=right is unknown"),
+    ("reinforce", "--reward nowhere:score", "the reward nowhere:score cannot be imported"),
+    ("reinforce", "--reward format", "needs --answer_format"),
+    ("reinforce", "--output_dir another_run", "another_run"),
     # Tokenizers.
     ("train_tokenizer", "--data nowhere.txt", "nowhere.txt"),
     ("train_tokenizer", "--data empty.txt", "empty"),

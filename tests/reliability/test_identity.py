@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from recipes import finetune_classifier, finetune_instruct, finetune_preference, pretrain
+from recipes import finetune_classifier, finetune_instruct, finetune_preference, pretrain, reinforce
 from scratchgpt.arguments import Bounds
 from scratchgpt.hub.fingerprints import BASE_FILE
 from scratchgpt.hub.seals import MANIFEST, seal
@@ -22,11 +22,13 @@ from scratchgpt.training import processes
 from tests.recipes import test_finetune_classifier as classifier
 from tests.recipes import test_finetune_instruct as instruct
 from tests.recipes import test_finetune_preference as preferences
+from tests.recipes import test_reinforce as rewards
 from tests.runs import make_workplace, options
 
 classifier_workplace = classifier.workplace
 instruct_workplace = instruct.workplace
 preference_workplace = preferences.workplace
+reward_workplace = rewards.workplace
 
 STEPS = {"max_steps": 4, "eval_steps": 2, "save_steps": 2, "compile": False}
 
@@ -78,6 +80,11 @@ def lora(instruct_workplace: Path) -> Trial:
 @pytest.fixture(scope="module")
 def preference(preference_workplace: Path) -> Trial:
     return Trial(finetune_preference, preferences.options, preference_workplace, **STEPS, lora_r=4)
+
+
+@pytest.fixture(scope="module")
+def reinforcement(reward_workplace: Path) -> Trial:
+    return Trial(reinforce, rewards.options, reward_workplace, **STEPS, lora_r=4, steps_per_sampling=4)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +208,11 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
         {"eval_answers": 0}, {"response_tokens": 2}, {"num_responses": 1}, {"loss": "ipo"}, {"loss": "simpo"},
         {"beta": 0.5}, {"label_smoothing": 0.1}, {"length_normalization": True}, {"nll_weight": 0}, {"seed": 1},
         {"validation_fraction": 0.5}, {"context_length": 30}, {"per_device_train_batch_size": 1}, {"eval_tokens": 9},
+    ],
+    "reinforcement": [
+        {"group_size": 4}, {"clip_high": 0.5}, {"kl_weight": 0.1}, {"scale_rewards": True}, {"reward": "number_match"},
+        {"method": "rejection"}, {"response_tokens": 12}, {"sampling_batch_size": 7}, {"eval_questions": 3},
+        {"right_at": 0.5}, {"steps_per_sampling": 2}, {"seed": 1}, {"reward_time_limit": 1},
     ],
 }  # fmt: skip
 

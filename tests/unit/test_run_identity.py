@@ -14,6 +14,7 @@ import torch
 from recipes.finetune_classifier import ClassifierArguments
 from recipes.finetune_instruct import InstructArguments
 from recipes.finetune_preference import PreferenceTuningArguments
+from recipes.reinforce import ReinforcementArguments
 from scratchgpt import ScratchGPTConfig, ScratchGPTForSequenceClassification
 from scratchgpt.adapters import AdapterArguments, add_adapter
 from scratchgpt.data.labelled_texts import LabelledTexts
@@ -29,6 +30,7 @@ RECIPES: dict[str, Any] = {
     "classifier": ClassifierArguments(data="data", model_name_or_path="base"),
     "instruct": InstructArguments(data="data", model_name_or_path="base"),
     "preference": PreferenceTuningArguments(data="data", model_name_or_path="base"),
+    "reinforce": ReinforcementArguments(data="data", model_name_or_path="base"),
 }
 TEXTS = [f"{word} {number}" for number in range(6) for word in ("good", "bad", "the film was rather long")]
 DATA = LabelledTexts(TEXTS, [int("good" in text) for text in TEXTS], ["bad", "good"])

@@ -35,7 +35,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -78,6 +78,17 @@ class CountedRows(Rows, Protocol):
     """Rows that have an end: what an evaluation reads."""
 
     def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class StatefulRows(Rows, Protocol):
+    """Rows that are not a function of their numbers alone: what they remember goes into every checkpoint."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and numbers, as `training_state.save_tree` writes them."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class SlidingWindows:

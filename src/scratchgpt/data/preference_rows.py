@@ -89,20 +89,10 @@ class PreferenceRows:
         """
         chosen = [(self.sequences[i][0], self.starts[i]) for i in indices]
         rows = [*chosen, *((self.sequences[i][1], self.starts[i]) for i in indices)]
-        step = max(NARROWEST, -(-self.context_length // WIDTHS))
-        longest = max(len(ids) for ids, _ in rows) - 1
-        shape = len(rows), min(-(-longest // step) * step, self.context_length)
-        inputs_BT = np.full(shape, self.pad_token_id, dtype=np.int64)
-        targets_BT = np.full(shape, IGNORE_INDEX, dtype=np.int64)
-        mask_BT = np.zeros(shape, dtype=np.int64)
-        for b, (ids, start) in enumerate(rows):
-            length = len(ids) - 1
-            inputs_BT[b, :length], mask_BT[b, :length] = ids[:-1], 1
-            targets_BT[b, start - 1 : length] = ids[start:]
-        batch = {"input_ids": inputs_BT, "shift_labels": targets_BT, "attention_mask": mask_BT}
+        batch = answer_batch(rows, self.pad_token_id, self.context_length)
         if self.reference is not None:
-            batch["reference"] = self.reference[np.asarray(indices)]
-        return {name: torch.from_numpy(values) for name, values in batch.items()}
+            batch["reference"] = torch.from_numpy(self.reference[np.asarray(indices)])
+        return batch
 
     def texts(self, tokenizer: Any) -> Iterator[str]:
         """Of each pair the two conversations, each as one document."""
@@ -124,6 +114,27 @@ class PreferenceRows:
             f"{len(self):,} pairs{left_out}; {chosen:.0f} tokens in a chosen answer and {rejected:.0f} in a rejected "
             f"one; rows of {self.context_length:,} tokens at most"
         )
+
+
+def answer_batch(rows: Sequence[tuple[np.ndarray, int]], pad_token_id: int, context_length: int) -> Batch:
+    """Rows of which the answers are targets: `input_ids`, `shift_labels` and `attention_mask`, each [rows, T].
+
+    Args:
+        rows: of each the ids of prompt and answer, and where the answer begins. The last id is a target only.
+        context_length: T, at most.
+    """
+    step = max(NARROWEST, -(-context_length // WIDTHS))
+    longest = max(len(ids) for ids, _ in rows) - 1
+    shape = len(rows), min(-(-longest // step) * step, context_length)
+    inputs_BT = np.full(shape, pad_token_id, dtype=np.int64)
+    targets_BT = np.full(shape, IGNORE_INDEX, dtype=np.int64)
+    mask_BT = np.zeros(shape, dtype=np.int64)
+    for b, (ids, start) in enumerate(rows):
+        length = len(ids) - 1
+        inputs_BT[b, :length], mask_BT[b, :length] = ids[:-1], 1
+        targets_BT[b, start - 1 : length] = ids[start:]
+    batch = {"input_ids": inputs_BT, "shift_labels": targets_BT, "attention_mask": mask_BT}
+    return {name: torch.from_numpy(values) for name, values in batch.items()}
 
 
 def _last_answer(chat: RenderedChat) -> tuple[np.ndarray, int]:

@@ -23,7 +23,7 @@ from typing import Any
 from .chat import Message
 from .chat_sources import describe, describe_unused, read_row, sound_conversations
 from .files import read_source
-from .splits import assign, draw
+from .splits import hold_out
 
 NEEDED = ("chosen", "rejected")
 PROMPTS = ("prompt", "instruction", "input", "history", "conversations", "messages", "system", "system_prompt")
@@ -141,16 +141,10 @@ def split_pairs(pairs: list[Pair], validation_fraction: float, seed: int) -> tup
         ValueError: where one of them would be empty.
     """
     prompts = [repr(pair.prompt) for pair in pairs]
-    unique = list(dict.fromkeys(prompts))
-    places = assign([draw(seed, prompt) for prompt in unique], {"validation": validation_fraction})
-    found = dict(zip(unique, places, strict=True))
-    training, validation = (
-        [pair for pair, prompt in zip(pairs, prompts, strict=True) if found[prompt] == name]
-        for name in ("train", "validation")
-    )
+    training, validation = hold_out(pairs, prompts, validation_fraction, seed)
     if not training or not validation:
         raise ValueError(
-            f"{len(unique)} different prompts cannot be split for training and validation: give more pairs, "
+            f"{len(set(prompts))} different prompts cannot be split for training and validation: give more pairs, "
             "validation_fraction above 0, or --eval_data"
         )
     return training, validation

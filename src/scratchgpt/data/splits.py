@@ -31,6 +31,19 @@ def assign(places: Sequence[float], fractions: Mapping[str, float]) -> list[str]
     return [found[document] for document in range(len(places))]
 
 
+def hold_out(items: Sequence[T], keys: Sequence[str], fraction: float, seed: int) -> tuple[list[T], list[T]]:
+    """The items for training, and those for validation, by a hash of their keys: no key is in both.
+
+    Either may be empty.
+    """
+    unique = list(dict.fromkeys(keys))
+    found = dict(zip(unique, assign([draw(seed, key) for key in unique], {"validation": fraction}), strict=True))
+    training, validation = (
+        [item for item, key in zip(items, keys, strict=True) if found[key] == name] for name in ("train", "validation")
+    )
+    return training, validation
+
+
 def split_at(place: float, fractions: Mapping[str, float]) -> str:
     """The split at `place` in [0, 1), where the fractions lie one after the other and `train` has the rest."""
     bound = 0.0

@@ -11,7 +11,7 @@ from .classification import calibration_bins
 
 
 def plot_metrics(metrics: Sequence[dict[str, Any]], output_dir: Path) -> None:
-    """Draws loss.png and throughput.png of a run.
+    """Draws loss.png and throughput.png of a run; of one that learned from rewards reward.png instead of loss.png.
 
     Args:
         metrics: the lines of its metrics.jsonl.
@@ -20,10 +20,12 @@ def plot_metrics(metrics: Sequence[dict[str, Any]], output_dir: Path) -> None:
 
     units = {"eval_num_texts": "text", "eval_num_pairs": "pair"}
     unit = next((unit for name, unit in units.items() if any(name in line for line in metrics)), "token")
-    curves = {
+    curves = {  # of answers that are sampled anew in every step the loss says nothing
+        "reward.png": ("reward", [("sampled_reward", "sampled"), ("eval_reward", "validation, greedy")]),
         "loss.png": (f"loss (nats per {unit})", [("loss", "training"), ("eval_loss", "validation")]),
         "throughput.png": ("tokens per second", [("tokens_per_second", "")]),
     }
+    del curves["loss.png" if any("eval_reward" in line for line in metrics) else "reward.png"]
     for name, (label, keys) in curves.items():
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.subplots()
@@ -34,7 +36,7 @@ def plot_metrics(metrics: Sequence[dict[str, Any]], output_dir: Path) -> None:
                 axes.plot(steps, values, label=legend, marker="o" if len(points) < 30 else None)
         axes.set(xlabel="step", ylabel=label)
         axes.grid(alpha=0.3)
-        if name == "loss.png":
+        if name != "throughput.png":
             axes.legend()
         else:
             axes.set_ylim(bottom=0)

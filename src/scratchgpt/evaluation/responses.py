@@ -124,12 +124,21 @@ def generate_responses(
     settings |= {"do_sample": do_sample, **sampling}
     for batch in generated_ids(model, prompts, max_new_tokens, batch_size, settings, seed, done=set(responses)):
         for i, new_ids in batch.items():
-            end = next((place for place, token in enumerate(new_ids) if token in settings["eos_token_id"]), None)
-            answer = new_ids[:end]
-            responses[i] = Response(str(tokenizer.decode(answer)), answer, end is not None and new_ids[end] == stop)
+            responses[i] = response_of(new_ids, tokenizer, settings["eos_token_id"], stop)
         if journal is not None:
             journal.add((keys[i], asdict(responses[i])) for i in batch)
     return [responses[i] for i in range(len(prompts))]
+
+
+def response_of(new_ids: list[int], tokenizer: PreTrainedTokenizerBase, ends: Sequence[int], stop: int) -> Response:
+    """What a model said, cut at the first of the tokens `ends`.
+
+    Args:
+        stop: the one that ends an answer properly.
+    """
+    end = next((place for place, token in enumerate(new_ids) if token in ends), None)
+    answer = new_ids[:end]
+    return Response(str(tokenizer.decode(answer)), answer, end is not None and new_ids[end] == stop)
 
 
 @torch.no_grad()

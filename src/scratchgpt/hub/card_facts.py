@@ -77,7 +77,7 @@ class Facts:
         if self.is_adapter or "config.json" in has:
             if (self.config.get("architectures") or [""])[0].endswith("ForSequenceClassification"):
                 return "classifier"
-            return "chat model" if "chat_template" in self.arguments or self.is_of_pairs else "base model"
+            return "chat model" if "chat_template" in self.arguments or self.is_of_answers else "base model"
         if "tokenizer.json" in has:
             return "tokenizer"
         if BUILD in has:
@@ -92,8 +92,27 @@ class Facts:
         return "nll_weight" in self.arguments
 
     @cached_property
+    def is_of_rewards(self) -> bool:
+        """Whether it learned from answers of its own and a checker."""
+        return "steps_per_sampling" in self.arguments
+
+    @property
+    def is_of_answers(self) -> bool:
+        """Whether it was an assistant before."""
+        return self.is_of_pairs or self.is_of_rewards
+
+    @property
+    def unit(self) -> str:
+        """What it was trained on, in the plural."""
+        if self.is_of_answers:
+            return "pairs" if self.is_of_pairs else "questions"
+        return "conversations" if self.kind == "chat model" else "texts"
+
+    @cached_property
     def trained_by(self) -> str:
         """The command that trains such a model."""
+        if self.is_of_rewards:
+            return "reinforce"
         return "finetune-preference" if self.is_of_pairs else TRAINED_BY[self.kind]
 
     @cached_property

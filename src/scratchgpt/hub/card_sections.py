@@ -13,7 +13,7 @@ from .card_loading import loading
 from .card_warnings import warnings
 from .markdown import cell, classifier_table, facts_table, fenced, percent, quote, table, tokenizer_table
 
-PICTURES = ("loss.png", "throughput.png", "confusion.png", "roc.png", "calibration.png")
+PICTURES = ("loss.png", "reward.png", "throughput.png", "confusion.png", "roc.png", "calibration.png")
 """Of a run, in the order in which a card shows them."""
 
 NUM_SAMPLES = 4
@@ -44,7 +44,8 @@ def summary(facts: Facts) -> str:
     base = f"`{facts.base}`" if facts.base else "a base"
     number = f"{facts.num_parameters:,} parameters" if facts.num_parameters else "An unknown number of parameters"
     tuning, labels = facts.arguments.get("tuning", "full"), ", ".join(facts.labels)
-    how = f"{tuning}, on preferences" if facts.is_of_pairs else tuning
+    what = "on preferences" if facts.is_of_pairs else "on rewards" if facts.is_of_rewards else ""
+    how = ", ".join(filter(None, (tuning, what)))
     made = {
         "base model": f"It continues a text. {number}, trained from scratch with scratchgpt",
         "chat model": f"It answers. {number}, tuned from {base} ({how}) with scratchgpt",
@@ -105,9 +106,12 @@ def results(facts: Facts) -> str:
 
 def _loss_rows(facts: Facts) -> Iterator[list[str]]:
     final = facts.results.get("final", {})
-    unit = next((unit for unit in ("texts", "pairs") if f"num_{unit}" in final), "tokens")
+    unit = next((unit for unit in ("texts", "pairs", "questions") if f"num_{unit}" in final), "tokens")
     counts = {"loss": (f"loss, nats per {unit[:-1]}", unit), "perplexity": ("perplexity of a token", unit)}
     counts |= {"bits_per_byte": ("bits per byte", "bytes")}
+    if unit == "questions":
+        counts = {}
+        yield from _reward_rows(final, "")
     for name, (label, of) in counts.items():
         if name in final:
             yield [label, f"{final[name]:.4f}", f"{final[f'num_{of}']:,} {of}"]
@@ -118,6 +122,9 @@ def _loss_rows(facts: Facts) -> Iterator[list[str]]:
         before = json.loads(file.read_text(encoding="utf-8"))
         if unit == "pairs":
             yield from _pair_rows(before, " before tuning")
+        if unit == "questions":
+            yield from _reward_rows(before, " before tuning")
+            return
         yield ["loss before tuning", f"{before['loss']:.4f}", f"{before[f'num_{unit}']:,} {unit}"]
 
 
@@ -129,6 +136,15 @@ def _pair_rows(found: dict[str, Any], when: str) -> Iterator[list[str]]:
         yield ["change of the chosen answers, nats per token", f"{found['chosen_change']:+.4f}", number]
     if found["answer_tokens"] is not None:
         yield [f"tokens in an answer{when}", f"{found['answer_tokens']:.1f}", f"{found['num_answers']:,} answers"]
+
+
+def _reward_rows(found: dict[str, Any], when: str) -> Iterator[list[str]]:
+    number = f"{found['num_questions']:,} questions"
+    yield [f"reward{when}", f"{found['reward']:.4f}", number]
+    yield [f"right{when} (95 %)", percent(found["right"], found["right_interval"]), number]
+    if found["exact"] is not None:
+        yield [f"right by the letter{when} (95 %)", percent(found["exact"], found["exact_interval"]), number]
+    yield [f"tokens in an answer{when}", f"{found['answer_tokens']:.1f}", number]
 
 
 def measurements(evaluation: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -223,8 +239,7 @@ def data(facts: Facts) -> str:
     for split, labels in facts.results.get("labels", {}).items():
         rows[f"texts in {split}"] = ", ".join(f"{label} {count:,}" for label, count in labels.items())
     if facts.sketch is not None:
-        unit = "pairs" if facts.is_of_pairs else "conversations" if facts.kind == "chat model" else "texts"
-        rows[f"{unit}, words"] = f"{facts.num_texts:,}, {facts.sketch.num_words:,}"
+        rows[f"{facts.unit}, words"] = f"{facts.num_texts:,}, {facts.sketch.num_words:,}"
     identity = facts.identity
     if identity:
         rows["fingerprint of the training rows"] = f"`{identity['data']}`"

@@ -44,6 +44,7 @@ def warnings(facts: Facts) -> Iterator[str]:
             f"**Falling apart**: the chosen answers themselves are {-final['chosen_change']:.3f} nats per token less "
             "likely than before it was tuned on preferences."
         )
+    yield from (f"**Perhaps a way round the reward**: {alarm}." for alarm in final.get("alarms", []))
     yield from _few(facts)
     if found and facts.evaluated_on_its_training_rows:
         yield "**Measured on its training text**: the results say nothing about other text."
@@ -66,15 +67,16 @@ def _few(facts: Facts) -> Iterator[str]:
     texts = sum(found["labels"]["train"].values()) if "labels" in found else 0
     if facts.kind != "base model" and (count := texts or facts.num_texts):
         if count < LITTLE:
-            unit = "texts" if texts else "pairs" if facts.is_of_pairs else "conversations"
+            unit = "texts" if texts else facts.unit
             yield f"**Few examples**: it was tuned on {count:,} {unit}."
     elif facts.kind == "base model" and facts.sketch is not None and facts.sketch.num_words < 1_000_000:
         yield f"**Little text**: it was trained on {facts.sketch.num_words:,} words."
     measured = found.get(found.get("evaluated_on", "final"), {})
     if 0 < (count := measured.get("num_texts", 0)) < FEW:
         yield f"**Measured on few texts**: {count:,}. The intervals say how much the results may be off."
-    if 0 < (count := measured.get("num_pairs", 0)) < FEW:
-        yield f"**Measured on few pairs**: {count:,}. The intervals say how much the results may be off."
+    for unit in ("pairs", "questions"):
+        if 0 < (count := measured.get(f"num_{unit}", 0)) < FEW:
+            yield f"**Measured on few {unit}**: {count:,}. The intervals say how much the results may be off."
     if 0 < (count := measured.get("num_tokens", 0)) < 10 * FEW:
         yield f"**Measured on little text**: {count:,} tokens, which is too little for a precise result."
     scores = facts.responses

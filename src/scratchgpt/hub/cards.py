@@ -110,7 +110,7 @@ def metadata(facts: Facts) -> ModelCardData:
     data = facts.data
     of_classifiers: list[str] = ["accuracy", "f1", "matthews_correlation"]
     metrics = {"classifier": of_classifiers, "tokenizer": []}.get(facts.kind, ["perplexity"])
-    metrics = ["accuracy"] if facts.is_of_pairs else metrics  # the share of pairs that are ranked right
+    metrics = ["accuracy"] if facts.is_of_answers else metrics  # the share of pairs or questions that are right
     relation = {"merge": "merge", "import-gpt2": None}.get(facts.made_by, "finetune")
     relation = "adapter" if facts.is_adapter else relation
     tasks = {"classifier": "text-classification", "tokenizer": None}
@@ -134,7 +134,7 @@ def _eval_results(facts: Facts) -> Iterator[EvalResult]:
     split = facts.results.get("evaluated_on") or facts.arguments.get("eval_split") or "validation"
     measured = facts.results.get(facts.results.get("evaluated_on", "final"), {})
     data = facts.data
-    names = ("bits_per_byte", "perplexity", "ranked_right", "loss")
+    names = ("bits_per_byte", "perplexity", "ranked_right", "reward", "right", "loss")
     names = ("accuracy", "f1", "mcc") if facts.kind == "classifier" else names
     scores = {name: measured[name] for name in names if name in measured}
     scores |= {name: facts.responses["tuned"][name] for name in ("rouge_l", "exact_stop_rate") if facts.responses}

@@ -36,6 +36,7 @@ from transformers.utils import logging as transformers_logging
 from ..arguments import write_arguments
 from ..configuration_scratchgpt import ScratchGPTConfig
 from ..evaluation.plots import plot_metrics
+from ..evaluation.rewards import RewardError
 from ..hub.background_push import BackgroundPush
 from ..hub.cards import write_card
 from ..hub.fingerprints import base_reference
@@ -98,6 +99,7 @@ def train(
             an output directory that another run is using or that holds checkpoints one did not ask to go on from, and
             an adapter's checkpoint on another base.
         NonFiniteError, LossSpikeError: see `guards`; weights that are not finite are never written.
+        RewardError: where a reward of the user's gives no number; the state before that step is saved.
         CheckpointError: where a checkpoint cannot be written or the one asked for is broken.
     """
     check_tokenizer(model, tokenizer)
@@ -109,7 +111,13 @@ def train(
         run.resume()
         if accelerator.is_main_process:
             write_arguments(arguments, run.output_dir)
-        return run.train(signals)
+        try:
+            return run.train(signals)
+        except RewardError as error:  # the state is whole: what was learned so far is kept
+            step = run.state.progress.step
+            if step and not anywhere(accelerator, (run.output_dir / f"{PREFIX}{step}").exists()):
+                run.state.save(run.output_dir, arguments.save_total_limit)
+            raise RewardError(f"{error}. Mend it, and go on with --resume_from_checkpoint true") from error
 
 
 def measure(
@@ -318,6 +326,7 @@ class _Run:
             "tokens_per_second": round(rate, 1),
             "mfu": round(rate * self.flops_per_token / peak_flops, 4),
             "peak_memory_mb": round(peak_memory_mb(self.accelerator.device)),
+            **step.measures,
         }
 
     def _evaluation_values(self, step: StepResult, result: Evaluation, metrics: MetricsLogger) -> dict[str, Any]:
@@ -411,7 +420,7 @@ class _Run:
     def _judge(self, result: Evaluation) -> None:
         """Says so where the validation loss ended above its best, or where guessing would do as well."""
         progress, values, say = self.state.progress, result.as_dict(), self.accelerator.print
-        if progress.best_loss is not None and result.loss > 1.01 * progress.best_loss:
+        if progress.best_loss is not None and result.loss > progress.best_loss + 0.01 * abs(progress.best_loss):
             say(
                 f"The validation loss ended at {result.loss:.4f}, above its best of {progress.best_loss:.4f} after "
                 f"step {progress.best_step}: train for fewer steps or on more text, or give --load_best_at_end true"

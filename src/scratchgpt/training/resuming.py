@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..data.packing import Rows, StreamingRows
+from ..data.packing import Rows, StatefulRows
 from ..hub.fingerprints import BaseReference, verify_base
 from ..hub.model_directory import check_finite_weights, is_adapted, load_model, load_weights, write_model
 from .checkpoints import (
@@ -54,7 +54,7 @@ class RunState:
     Args:
         model: as it is trained: prepared by accelerate, perhaps sharded.
         writer: writes the files of a model directory, with the weights it is given; see `model_writer`.
-        rows: those of training. Where they come from a stream, their place in it is kept.
+        rows: those of training. What they remember, such as their place in a stream, is kept.
         identity: whatever another run must have in common with this one to do the same, see `run_identity`.
         base: of an adapter, as it was when the run began.
     """
@@ -97,7 +97,7 @@ class RunState:
         }
         check_finite_weights(tensors_of({"weights": weights, **state}), f"step {self.progress.step}")
         if self.accelerator.is_main_process:
-            state["rows"] = self.rows.state_dict() if isinstance(self.rows, StreamingRows) else None
+            state["rows"] = self.rows.state_dict() if isinstance(self.rows, StatefulRows) else None
 
             def write(directory: Path) -> None:
                 write_model(self.writer, self.tokenizer, directory, weights, self.base)
@@ -127,7 +127,7 @@ class RunState:
         self.optimizers.load_state_dict(state["optimizers"])
         self.finite.load_state_dict(state["finite"])
         self.spikes.load_state_dict(state["spikes"])
-        if isinstance(self.rows, StreamingRows) and state["rows"] is not None:
+        if isinstance(self.rows, StatefulRows) and state["rows"] is not None:
             self.rows.load_state_dict(state["rows"])
         self.progress = Progress(**state["progress"])
         different = differences(state["identity"], self.identity)

@@ -31,7 +31,7 @@ ARGUMENTS_NOT_COUNTING = {
     "test_data", "baselines", "num_responses", "response_tokens",
     # what is shown and kept
     "logging_steps", "report_to", "sample_prompts", "sample_tokens", "save_steps", "save_total_limit", "eval_on_start",
-    "eval_answers", "push_to_hub", "hub_model_id", "hub_private", "hub_base_id",
+    "eval_answers", "reward_time_limit", "push_to_hub", "hub_model_id", "hub_private", "hub_base_id",
     # how the run is started
     "resume_from_checkpoint", "dry_run",
     # what is recorded as it came out: in max_steps, in the adapter's configuration
@@ -39,8 +39,8 @@ ARGUMENTS_NOT_COUNTING = {
     "train_role_tokens",
 }  # fmt: skip
 
-TASK_NOT_COUNTING = {"arguments", "tokenizer"}
-"""Fields of a task that are recorded on their own."""
+TASK_NOT_COUNTING = {"arguments", "tokenizer", "reference", "before"}
+"""Fields of a task that are recorded on their own, or follow from the base."""
 
 CONFIG_NOT_COUNTING = {"_name_or_path", "architectures", "auto_map", "dtype", "transformers_version"}
 

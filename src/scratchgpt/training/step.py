@@ -27,6 +27,8 @@ class StepResult:
     loss: float
     grad_norm: float
     num_tokens: int
+    measures: dict[str, float]
+    """Of the task, see `Task.prepare`."""
 
 
 class TrainingStep:
@@ -58,11 +60,14 @@ class TrainingStep:
     def __call__(self, state: RunState) -> StepResult:
         """
         Raises:
-            NonFiniteError, LossSpikeError: see `guards`; the weights are unchanged.
+            NonFiniteError, LossSpikeError, RewardError: see `guards` and `evaluation.rewards`; the weights are
+                unchanged.
         """
         arguments, accelerator = self.arguments, self.accelerator
         step, world = state.progress.step, accelerator.num_processes
         _seed(self.device, _mix(arguments.seed, step, accelerator.process_index))
+        with self.autocast():
+            measures = self.task.prepare(self.model, step, accelerator)
         mine = self._rows(step)
         batches = [
             {name: tensor.to(self.device) for name, tensor in self.task.train_rows.batch(part).items()}
@@ -83,7 +88,7 @@ class TrainingStep:
         state.optimizers.zero_grad()
         state.progress.step += 1
         state.progress.num_targets += num_targets
-        return StepResult(loss, grad_norm, num_tokens)
+        return StepResult(loss, grad_norm, num_tokens, measures)
 
     def _rows(self, step: int) -> np.ndarray:
         """Numbers of the rows that this process reads."""

@@ -1,7 +1,7 @@
 """What a model is trained for: the rows it reads, its loss, and how well it does.
 
 The loop knows steps, processes and checkpoints; a task knows what a batch means. A new kind of training brings a class
-of its own with the same five names.
+of its own with the same six names.
 """
 
 from typing import Any, Protocol
@@ -32,7 +32,16 @@ class Evaluation(Protocol):
 class Task(Protocol):
     """What the loop asks of a task. `batch` is on the device of this process."""
 
-    train_rows: Rows
+    @property
+    def train_rows(self) -> Rows: ...
+
+    def prepare(self, model: nn.Module, step: int, accelerator: Accelerator) -> dict[str, float]:
+        """Called before the rows of a step are read, in every process, with generators seeded for the step.
+
+        Returns:
+            What is to be logged of it; empty for a task whose rows are there.
+        """
+        ...
 
     def num_targets(self, batch: Batch) -> torch.Tensor:
         """How many losses the batch has, as a tensor without dimensions."""

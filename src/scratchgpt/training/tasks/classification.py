@@ -61,6 +61,9 @@ class TextClassification:
     class_weights: torch.Tensor | None = None
     r_drop: float = 0.0
 
+    def prepare(self, model: nn.Module, step: int, accelerator: Accelerator) -> dict[str, float]:
+        return {}
+
     def num_targets(self, batch: Batch) -> torch.Tensor:
         return torch.tensor(len(batch["labels"]), device=batch["labels"].device)
 

@@ -30,6 +30,9 @@ class LanguageModelling:
     arguments: LanguageModelArguments
     fused_loss: bool = True
 
+    def prepare(self, model: nn.Module, step: int, accelerator: Accelerator) -> dict[str, float]:
+        return {}
+
     def num_targets(self, batch: Batch) -> torch.Tensor:
         return (batch["shift_labels"] != IGNORE_INDEX).sum()
 
