@@ -193,7 +193,7 @@ def prepare_for_decoding(model: PreTrainedModel, weight_bits: int | None = None)
     head = model.get_output_embeddings()
     for name, layer in list(model.named_modules()):
         if type(layer).__name__ == "Linear8bitLt" and model.device.type == "cpu":
-            # bitsandbytes rounds the inputs too, and takes five times as long.
+            # bitsandbytes rounds the inputs too.
             model.set_submodule(name, Int8Linear(unrounded(layer)).to(model.dtype))
         if type(layer) is not nn.Linear:
             continue
