@@ -37,6 +37,7 @@ from scratchgpt.evaluation.results import FILE, Results, Suite, check_directory
 from scratchgpt.evaluation.suites import build_suites, directories, fitting, suite_names
 from scratchgpt.evaluation.text import Text
 from scratchgpt.hub.fingerprints import hash_weight_files, tokenizer_fingerprint
+from scratchgpt.hub.model_directory import is_quantized
 from scratchgpt.hub.names import local_copy
 from scratchgpt.hub.staging import check_writable
 from scratchgpt.inference.decoding import load_for_decoding
@@ -146,7 +147,7 @@ def evaluate(
     Args:
         suites: all but those of `names` in which the model answers questions.
     """
-    dtype = arguments.dtype or (None if arguments.weight_bits else "float32")
+    dtype = arguments.dtype or (None if arguments.weight_bits or is_quantized(name) else "float32")
     model, tokenizer = load_for_decoding(name, arguments.base, dtype, arguments.weight_bits, arguments.device)
     identity = {
         "name": shortened_path(name),

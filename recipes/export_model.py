@@ -3,6 +3,7 @@
     python recipes/export_model.py --model_name_or_path runs/base/final --to qwen3 --output_dir runs/base/qwen3
     python recipes/export_model.py --model_name_or_path runs/gpt2 --to gpt2 --output_dir runs/gpt2_out
     python recipes/export_model.py --model_name_or_path runs/base/final --to gguf --quantization q8_0 --output_dir gguf
+    python recipes/export_model.py --model_name_or_path runs/base/final --weight_bits 4 --output_dir runs/base/four
 
 `qwen3` is for the `modern` presets, `llama` for them without QK-norm, `gpt2` for the `gpt2` presets. A model that the
 target cannot express is refused, with the fields that stand in the way. Tokenizer and chat template go along, in the
@@ -13,8 +14,13 @@ import added. The directory is written only if the logits of a sentence are thos
 `Modelfile` for Ollama beside it. The file is read again before it is there: by llama.cpp, where the environment
 variable SCRATCHGPT_LLAMA_CPP names the folder with its programs (build/bin), else by transformers. Needs the extra
 [gguf]: pip install "scratchgpt[gguf]"
+
+`--weight_bits` rounds the linear layers, and the directory stays so: `from_pretrained` reads it as any other, wherever
+bitsandbytes is installed. What that costs in bits per byte is measured on `--text`, else on a text that the model
+writes. Needs the extra [quant]: pip install "scratchgpt[quant]"
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,10 +30,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scratchgpt import ScratchGPTForCausalLM
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe, write_arguments
-from scratchgpt.hub.card_facts import Facts, card_data
+from scratchgpt.evaluation.rounding import rounding_cost
+from scratchgpt.evaluation.text import Text
+from scratchgpt.hub.card_facts import ROUNDING, Facts, card_data, weights_size
 from scratchgpt.hub.cards import CARD, keep_card, write_card
-from scratchgpt.hub.model_directory import check_tokenizer, load_model
+from scratchgpt.hub.model_directory import check_tokenizer, count_parameters, load_model
 from scratchgpt.hub.names import hub_name, local_copy
+from scratchgpt.hub.seals import seal
 from scratchgpt.hub.staging import check_output, staged_directory
 from scratchgpt.interop import to_gpt2, to_llama, to_qwen3
 from scratchgpt.interop.checks import check_same_logits, logits_of, sample_ids
@@ -35,25 +44,43 @@ from scratchgpt.interop.exported_files import complete_config, first_tokens
 from scratchgpt.interop.gguf import check_gguf, to_family, write_gguf
 from scratchgpt.interop.gguf_checks import check_gguf_file
 from scratchgpt.interop.ollama import modelfile
+from scratchgpt.interop.quantized import check_quantized, write_quantized
 from scratchgpt.training.bases import base_config
 
-TARGETS = {"gpt2": to_gpt2, "qwen3": to_qwen3, "llama": to_llama, "gguf": to_family}
+TARGETS = {
+    "scratchgpt": lambda model: model, "gpt2": to_gpt2, "qwen3": to_qwen3, "llama": to_llama, "gguf": to_family,
+}  # fmt: skip
 
 
 @dataclass
 class ExportArguments(RecipeArguments):
     model_name_or_path: str = required("Model directory to export.")
     output_dir: str = required("Where the exported directory goes.")
-    to: Literal["gpt2", "qwen3", "llama", "gguf"] = option("qwen3", "Architecture or format to export to.")
+    to: Literal["scratchgpt", "gpt2", "qwen3", "llama", "gguf"] | None = option(
+        None, "Architecture or format to export to. Default: qwen3; with --weight_bits scratchgpt, which it is."
+    )
     quantization: Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] | None = option(
         None, "gguf: type of the weights; default: f16."
     )
+    weight_bits: Literal[8, 4] | None = option(None, "Linear layers rounded to so many bits, and kept so. Not gguf.")
+    text: str | None = option(None, "Text on which the cost of --weight_bits is measured; default: the model's own.")
+    split: str = option("validation", "Its split, where it is a data set.")
     overwrite: bool = option(False, "Replace an earlier export in output_dir.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.quantization is not None and self.to != "gguf":
             raise ValueError(f"--quantization {self.quantization} is for --to gguf: leave it out")
+        if self.weight_bits is not None and self.to == "gguf":
+            raise ValueError(
+                f"--weight_bits {self.weight_bits} is not for --to gguf: give --quantization q8_0 or q4_0"
+            )
+        if self.to is None:
+            self.to = "scratchgpt" if self.weight_bits else "qwen3"
+        if self.to == "scratchgpt" and self.weight_bits is None:
+            raise ValueError("--to scratchgpt is what the model is: give --weight_bits 8 or 4, or another target")
+        if self.text is not None and self.weight_bits is None:
+            raise ValueError(f"--text {self.text} measures what --weight_bits costs: give that too, or leave both out")
 
     @property
     def marker(self) -> str:
@@ -69,7 +96,10 @@ def load_ours(source: str) -> ScratchGPTForCausalLM:
     """
     if (kind := base_config(source).model_type) != "scratchgpt":
         raise ValueError(f"{source} is a {kind} model, not a scratchgpt one: there is nothing to export")
-    return load_model(ScratchGPTForCausalLM, source).eval()
+    model = load_model(ScratchGPTForCausalLM, source).eval()
+    if "quantization_config" in model.config.to_dict():
+        raise ValueError(f"{source} is rounded to few bits already: export what it was made from")
+    return model
 
 
 def write_model(arguments: ExportArguments, folder: Path, model: Any, exported: Any, tokenizer: Any) -> str:
@@ -85,6 +115,25 @@ def write_model(arguments: ExportArguments, folder: Path, model: Any, exported: 
     write_card(folder)
     difference = check_same_logits(logits_of(model.float(), ids), theirs)
     return f"logits of {ids.shape[1]} tokens agree, largest difference {difference:.2e}"
+
+
+def write_quantized_model(
+    arguments: ExportArguments, folder: Path, model: Any, exported: Any, tokenizer: Any, text: Text | None
+) -> str:
+    """The directory of a model in few bits; returns its size, and what the rounding costs."""
+    assert arguments.weight_bits is not None
+    ids = sample_ids(tokenizer, exported.config.vocab_size, model.config.max_position_embeddings)
+    check_same_logits(logits_of(model.float(), ids), logits_of(exported.float(), ids))
+    rounded = write_quantized(exported, folder, arguments.weight_bits, ids)
+    complete_config(folder / "config.json")
+    tokenizer.save_pretrained(folder, plain=arguments.to != "scratchgpt")
+    cost = rounding_cost(exported, rounded, tokenizer, text)
+    (folder / ROUNDING).write_text(json.dumps(cost.as_dict(), indent=2) + "\n", encoding="utf-8")
+    keep_card(Path(arguments.output_dir), folder)
+    write_card(folder)
+    seal(folder)
+    share = weights_size(folder)[2] / (4 * count_parameters(exported))
+    return f"{cost}; {weights_size(folder)[2]:,} bytes, {share:.1%} of fp32"
 
 
 def write_gguf_files(arguments: ExportArguments, folder: Path, model: Any, exported: Any, tokenizer: Any) -> str:
@@ -116,6 +165,9 @@ def main(argv: list[str] | None = None) -> None:
     check_output(arguments.output_dir, arguments.overwrite, arguments.marker)
     if arguments.to == "gguf":
         check_gguf()
+    if arguments.weight_bits is not None:
+        check_quantized()
+    text = Text(arguments.text, arguments.split) if arguments.text is not None else None
     source = local_copy(arguments.model_name_or_path)
     model = load_ours(source)
     exported = TARGETS[arguments.to](model)
@@ -126,10 +178,16 @@ def main(argv: list[str] | None = None) -> None:
         tokenizer = first_tokens(tokenizer, size)
     elif arguments.to == "gguf":
         raise ValueError(f"{source} has no tokenizer.json: a GGUF file holds the tokenizer too; copy it there")
-    write = write_gguf_files if arguments.to == "gguf" else write_model
+    elif arguments.weight_bits is not None:
+        raise ValueError(f"{source} has no tokenizer.json, without which no bits per byte are measured: copy it there")
     with staged_directory(arguments.output_dir, arguments.overwrite, arguments.marker) as folder:
         write_arguments(arguments, folder, published=True)
-        found = write(arguments, folder, model, exported, tokenizer)
+        if arguments.weight_bits is not None:
+            found = write_quantized_model(arguments, folder, model, exported, tokenizer, text)
+        elif arguments.to == "gguf":
+            found = write_gguf_files(arguments, folder, model, exported, tokenizer)
+        else:
+            found = write_model(arguments, folder, model, exported, tokenizer)
     print(f"{arguments.model_name_or_path} → {arguments.output_dir} ({arguments.to}): {found}; ", end="")
     print(f"vocabulary {model.config.vocab_size} → {size}")
 

@@ -15,8 +15,8 @@ import torch
 from recipes import export_model
 from scratchgpt import ScratchGPTForCausalLM
 from scratchgpt.hub.model_directory import save_model
-from scratchgpt.interop.gguf_checks import AWKWARD, is_near_tie
-from scratchgpt.interop.llama_cpp import VARIABLE, LlamaServer, llama_program, llama_server
+from scratchgpt.interop.gguf_checks import AWKWARD, is_near_tie, random_texts, same_ids
+from scratchgpt.interop.llama_cpp import VARIABLE, llama_program, llama_server
 from scratchgpt.tokenizers import GPT2_PATTERN, GPT4_PATTERN, BPETokenizer, to_transformers
 
 pytest.importorskip("gguf", reason="no gguf")
@@ -56,25 +56,6 @@ def exported(request, make_config, texts, tmp_path_factory):
     export_model.main([*command, f"--quantization={quantization}"])
     with llama_server(folder / "out" / f"model-{quantization}.gguf", 128) as server:
         yield model, tokenizer, server, quantization
-
-
-def random_texts(count: int) -> list[str]:
-    """Of up to 40 characters from all of Unicode, the frequent ranges oftener; no surrogates."""
-    chosen = random.Random(0)
-    ranges = [(0x20, 0x7F), (0, 0x20), (0x80, 0x250), (0x250, 0x3000), (0x3000, 0xD800), (0xE000, 0x110000)]
-    weights = [8, 2, 3, 3, 2, 2]
-    return [
-        "".join(chr(chosen.randrange(*chosen.choices(ranges, weights)[0])) for _ in range(chosen.randint(1, 40)))
-        for _ in range(count)
-    ]
-
-
-def same_ids(server: LlamaServer, tokenizer: Any, text: str) -> bool:
-    return all(
-        server.tokenize(text, split_special_tokens=split)
-        == tokenizer(text, add_special_tokens=False, split_special_tokens=split)["input_ids"]
-        for split in (False, True)
-    )
 
 
 def test_ids(exported) -> None:

@@ -1,5 +1,7 @@
 """Exports as a user makes them: to each target with tokenizer and template, and what is refused."""
 
+import json
+import math
 import sys
 from pathlib import Path
 
@@ -10,8 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recipes import export_model
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
-from scratchgpt.hub.cards import CARD
+from scratchgpt.hub.cards import CARD, check_card
 from scratchgpt.hub.model_directory import save_model
+from scratchgpt.hub.seals import verify_if_sealed
 from scratchgpt.interop import to_gpt2, to_llama, to_qwen3
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
@@ -181,3 +184,128 @@ def test_without_the_package(tokenizer, tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(ValueError, match=r'GGUF needs the package gguf: pip install "scratchgpt\[gguf\]"'):
         export_model.main(gguf_command(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def quantized_command(tmp_path: Path, *options: str) -> list[str]:
+    return [f"--model_name_or_path={tmp_path / 'mine'}", f"--output_dir={tmp_path / 'out'}", *options]
+
+
+KINDS = {8: "Linear8bitLt", 4: "Linear4bit"}
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize(
+    ("source", "target", "overrides"),
+    [
+        ("qwen3", "scratchgpt", {}),
+        ("gpt2", "scratchgpt", {"tie_word_embeddings": False}),
+        ("qwen3", "qwen3", {"num_key_value_heads": 2, "tie_word_embeddings": False}),
+        ("llama", "llama", {"use_bias": True}),
+        ("gpt2", "gpt2", {}),
+        ("gpt2", "gpt2", {"hidden_size": 40, "head_dim": 10, "intermediate_size": 72}),
+    ],
+)
+@torch.no_grad()
+def test_few_bits_stay(tokenizer, tmp_path: Path, source, target, overrides, bits, capsys) -> None:
+    pytest.importorskip("bitsandbytes", reason="no bitsandbytes")
+    model = build(tokenizer, source, **overrides)
+    save_model(model, tokenizer, tmp_path / "mine")
+    export_model.main(quantized_command(tmp_path, f"--weight_bits={bits}", f"--to={target}"))
+    said = capsys.readouterr().out
+    assert f"({target}): bits per byte " in said
+    assert "bytes of text that the model wrote itself; " in said
+    read = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    kinds = [type(layer).__name__ for layer in read.modules() if isinstance(layer, torch.nn.Linear)]
+    assert kinds.count(KINDS[bits]) == len(kinds) - 1  # the head stays
+    assert read.config.model_type == target
+    inputs = AutoTokenizer.from_pretrained(tmp_path / "out")(TEXT, return_tensors="pt")
+    assert inputs["input_ids"].tolist() == [tokenizer(TEXT)["input_ids"]]
+    ours, theirs = model(**inputs).logits, read(**inputs).logits.float()
+    assert (ours - theirs).norm() < {8: 0.08, 4: 0.8}[bits] * ours.norm()
+    assert read.generate(**inputs, do_sample=False, max_new_tokens=4).shape[1] > inputs["input_ids"].shape[1]
+    # What is rounded takes so many bits, and a scale; the rest is 16 bits.
+    rounded = sum(
+        p.numel() for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n and "head" not in n
+    )
+    numbers = sum(parameter.numel() for parameter in model.parameters())
+    size = (tmp_path / "out" / "model.safetensors").stat().st_size
+    assert size < rounded * (bits + 1) / 8 + (numbers - rounded) * 2 + 30_000
+    assert f"{size:,} bytes, {size / (4 * numbers):.1%} of fp32" in said
+    card = (tmp_path / "out" / CARD).read_text()
+    assert f"rounded to {bits} bits" in card
+    assert f"{numbers:,} parameters" in card
+    assert not check_card(tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "rounding.json").read_text())
+    assert f"{found['before']['value']:.4f} before, {found['after']['value']:.4f} after" in card
+    verify_if_sealed(tmp_path / "out")
+
+
+def test_the_cost_on_a_text_of_ones_own(tokenizer, tmp_path: Path, capsys) -> None:
+    pytest.importorskip("bitsandbytes", reason="no bitsandbytes")
+    model = build(tokenizer, "qwen3")
+    save_model(model, tokenizer, tmp_path / "mine")
+    (tmp_path / "t.txt").write_text("to be or not to be")
+    export_model.main(quantized_command(tmp_path, "--weight_bits=8", f"--text={tmp_path / 't.txt'}"))
+    ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer("to be or not to be")["input_ids"]]])
+    with torch.no_grad():
+        bits = torch.nn.functional.cross_entropy(model(ids).logits[0, :-1], ids[0, 1:], reduction="sum") / math.log(2)
+    assert f"bits per byte {bits / 18:.4f} → " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--weight_bits=8", "--to=gguf"], r"--weight_bits 8 is not for --to gguf: give --quantization"),
+        (["--to=scratchgpt"], r"--to scratchgpt is what the model is: give --weight_bits 8 or 4"),
+        (["--text=a.txt"], r"--text a\.txt measures what --weight_bits costs"),
+        (["--weight_bits=8", "--to=llama"], r"Llama cannot express .* qk_norm=True"),
+        (["--weight_bits=4", "--text=nowhere.txt"], r"nowhere\.txt"),
+    ],
+)
+def test_what_weight_bits_cannot_be(tokenizer, tmp_path: Path, options: list[str], message: str) -> None:
+    pytest.importorskip("bitsandbytes", reason="no bitsandbytes")
+    save_model(build(tokenizer, "qwen3"), tokenizer, tmp_path / "mine")
+    with pytest.raises(ValueError, match=message):
+        export_model.main(quantized_command(tmp_path, *options))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_what_is_rounded_is_not_rounded_again(tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("bitsandbytes", reason="no bitsandbytes")
+    save_model(build(tokenizer, "qwen3"), tokenizer, tmp_path / "mine")
+    export_model.main(quantized_command(tmp_path, "--weight_bits=8"))
+    for options in (["--weight_bits=4"], ["--to=qwen3"], ["--to=gguf"]):
+        command = [f"--model_name_or_path={tmp_path / 'out'}", f"--output_dir={tmp_path / 'again'}", *options]
+        with pytest.raises(ValueError, match="out is rounded to few bits already: export what it was made from"):
+            export_model.main(command)
+    with pytest.raises(ValueError, match="not empty"):
+        export_model.main(quantized_command(tmp_path, "--weight_bits=4"))
+    (tmp_path / "mine" / "tokenizer.json").unlink()
+    (tmp_path / "mine" / "manifest.json").unlink()
+    with pytest.raises(ValueError, match=r"has no tokenizer\.json, without which no bits per byte are measured"):
+        export_model.main(
+            [f"--model_name_or_path={tmp_path / 'mine'}", "--weight_bits=4", f"--output_dir={tmp_path / 'b'}"]
+        )
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r'needs the package bitsandbytes: pip install "scratchgpt\[quant\]"'):
+        export_model.main(quantized_command(tmp_path, "--weight_bits=4", "--overwrite=True"))
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "out"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits on files")
+def test_a_full_disk_leaves_the_earlier_few_bits(tokenizer, tmp_path: Path) -> None:
+    import resource
+
+    pytest.importorskip("bitsandbytes", reason="no bitsandbytes")
+    save_model(build(tokenizer, "qwen3"), tokenizer, tmp_path / "mine")
+    export_model.main(quantized_command(tmp_path, "--weight_bits=8"))
+    before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="could not be written: is the disk full"):
+            export_model.main(quantized_command(tmp_path, "--weight_bits=4", "--overwrite=True"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "out"}

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset, DatasetDict
 from transformers import AutoTokenizer
 
-from recipes import finetune_instruct, merge_adapter
+from recipes import export_model, finetune_instruct, merge_adapter
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTTokenizer
 from scratchgpt.adapters import load_adapter, load_base
 from scratchgpt.arguments import parse_arguments
@@ -222,3 +222,15 @@ def test_an_extended_copy_is_used_again_only_for_the_base_it_was_made_from(workp
     again = {**changed, "resume_from_checkpoint": "true"}
     finetune_instruct.main(options(workplace, "twice", model_name_or_path=workplace / "other", **again))
     assert (workplace / "twice" / "base" / "config.json").stat().st_mtime_ns == written
+
+
+def test_a_base_in_few_bits_is_tuned_by_an_adapter_only(workplace: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    bits = workplace / "eight_bits"
+    export_model.main([f"--model_name_or_path={workplace / 'base'}", "--weight_bits=8", f"--output_dir={bits}"])
+    with pytest.raises(ValueError, match=r"rounded to few bits, and cannot be trained whole: .*--tuning lora"):
+        finetune_instruct.main(options(workplace, "whole", model_name_or_path=bits, tuning="full"))
+    assert not (workplace / "whole").exists()
+    finetune_instruct.main(options(workplace, "on_bits", model_name_or_path=bits, num_responses=0))
+    lines = (workplace / "on_bits" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["loss"] < 1 < json.loads(lines[0])["loss"]

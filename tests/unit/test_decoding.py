@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import nn
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTTokenizer
@@ -19,6 +20,7 @@ from scratchgpt.inference.decoding import (
     load_for_decoding,
     prepare_for_decoding,
 )
+from scratchgpt.interop.quantized import write_quantized
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
 pytestmark = pytest.mark.gpu
@@ -184,3 +186,53 @@ def test_adapters_are_merged_into_their_base(saved: Path, tmp_path: Path) -> Non
         torch.testing.assert_close(model(ids).logits, adapted(input_ids=ids).logits, rtol=1e-4, atol=1e-4)
         plain = load_for_decoding(saved, dtype="float32")[0](ids).logits
     assert not torch.allclose(model(ids).logits, plain, atol=0.01)
+
+
+@pytest.mark.parametrize("preset", ["gpt2", "modern"])
+def test_a_directory_in_8_bits_decodes_by_our_kernel(preset: str, tmp_path: Path) -> None:
+    """The integers of the file are the layers', whatever type the rest computes in."""
+    pytest.importorskip("bitsandbytes")
+    model, ids = build(preset), torch.randint(1, 320, (1, 9))
+    tokenizer = to_transformers(BPETokenizer.train(TEXTS, vocab_size=280))
+    tokenizer.save_pretrained(tmp_path)
+    write_quantized(model, tmp_path, 8, ids)
+    written = load_file(tmp_path / "model.safetensors")
+    for dtype in (None, "float32"):
+        loaded, _ = load_for_decoding(tmp_path, dtype=dtype)
+        layer = loaded.model.layers[1].mlp.down_proj
+        assert isinstance(layer, Int8Linear)
+        assert torch.equal(layer.weight, written["model.layers.1.mlp.down_proj.weight"])
+        assert {parameter.dtype for parameter in loaded.parameters()} == {getattr(torch, dtype or "bfloat16")}
+        with torch.no_grad():
+            error = (loaded(ids).logits.float() - model(ids).logits).norm() / model(ids).logits.norm()
+        assert 0 < error < 0.05
+    found = loaded.generate(ids, **GREEDY)
+    assert torch.equal(loaded.generate(ids, **GREEDY, **compiled_decoding(loaded, max_length=24)), found)
+
+
+def test_a_directory_in_4_bits_decodes_in_its_own_type(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    model, ids = build("gpt2"), torch.randint(1, 320, (1, 9))
+    to_transformers(BPETokenizer.train(TEXTS, vocab_size=280)).save_pretrained(tmp_path)
+    read = write_quantized(model, tmp_path, 4, ids)
+    loaded, _ = load_for_decoding(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(loaded(ids).logits, read(ids).logits)
+    with pytest.raises(ValueError, match="is quantised, and computes in bfloat16: leave out dtype"):
+        load_for_decoding(tmp_path, dtype="float32")
+    with pytest.raises(ValueError, match="quantised already: leave out weight_bits"):
+        load_for_decoding(tmp_path, weight_bits=8)
+
+
+def test_in_8_bits_later_tokens_change_nothing(tmp_path: Path) -> None:
+    """LLM.int8() looks for outliers in all tokens of a call; here a token has the largest inputs by far."""
+    pytest.importorskip("bitsandbytes")
+    model, ids = build("modern"), torch.randint(1, 319, (1, 9))
+    with torch.no_grad():
+        model.model.embed_tokens.weight[319] *= 100
+        model.model.layers[0].input_layernorm.weight[5] = 50
+    read = write_quantized(model, tmp_path, 8, ids)
+    other = ids.clone()
+    other[0, -1] = 319
+    with torch.no_grad():
+        assert torch.equal(read(ids).logits[:, :-1], read(other).logits[:, :-1])

@@ -21,7 +21,7 @@ from .fingerprints import hash_weight_files
 from .names import is_hub_name
 from .training_texts import Sketch, TrainingTexts
 
-ARGUMENTS, RESULTS, BUILD = "arguments.yaml", "results.json", "build.json"
+ARGUMENTS, RESULTS, BUILD, ROUNDING = "arguments.yaml", "results.json", "build.json", "rounding.json"
 
 Kind = Literal["base model", "chat model", "classifier", "tokenizer", "data set"]
 
@@ -208,6 +208,16 @@ class Facts:
         return weights_size(self.directory)
 
     @cached_property
+    def weight_bits(self) -> int | None:
+        """Of the linear layers of an export that is rounded."""
+        return self.made_with.get("weight_bits")
+
+    @cached_property
+    def rounding(self) -> dict[str, Any]:
+        """What that costs."""
+        return read_json(self.directory / ROUNDING)
+
+    @cached_property
     def num_parameters(self) -> int:
         """Of the whole model: under an adapter, with its base."""
         return self.results.get("num_parameters", 0) if self.is_adapter else self.size[0]
@@ -274,14 +284,22 @@ class Facts:
 
 
 def weights_size(directory: Path) -> tuple[int, list[str], int]:
-    """Numbers in the safetensors of a directory, their types, and the bytes of the files; from the headers alone."""
+    """Numbers in the safetensors of a directory, their types, and the bytes of the files; from the headers alone.
+
+    Of layers that bitsandbytes rounded to 4 bits a byte holds two, and what else it keeps of them are no weights.
+    """
     files = [file for file in sorted(directory.glob("*model*.safetensors")) if file.is_file()]
     number, types = 0, set()
     for file in files:
         with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - no dict
+            names = set(tensors.keys())
+            for name in sorted(names):
+                if name.endswith((".SCB", ".weight_format")) or ".weight." in name:
+                    continue
                 tensor = tensors.get_slice(name)
-                number, types = number + math.prod(tensor.get_shape()), types | {tensor.get_dtype()}
+                in_a_byte = 2 if f"{name}.absmax" in names else 1
+                number += in_a_byte * math.prod(tensor.get_shape())
+                types.add("4 bits" if in_a_byte == 2 else tensor.get_dtype())
     return number, sorted(types), sum(file.stat().st_size for file in files)
 
 

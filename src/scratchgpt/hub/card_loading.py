@@ -20,23 +20,22 @@ def loading(facts: Facts, repo_id: str) -> str:
         "classifier": '"a text", truncation=True',
     }[facts.kind]
     call = f'from transformers import pipeline\n\nmodel = pipeline("{task}", "{repo_id}"%s)\nprint(model({asked}))'
-    if facts.made_by == "export":
-        plain = call % ""
-        return f"Without any code of its own:\n\n{fenced(plain, 'python')}"
+    needed = " bitsandbytes" if facts.weight_bits is not None else ""
+    if facts.made_by == "export" and facts.made_with["to"] != "scratchgpt":
+        plain, install = call % "", f" (`pip install{needed}`)" if needed else ""
+        return f"Without any code of its own{install}:\n\n{fenced(plain, 'python')}"
     if facts.is_adapter:
         return _loading_adapter(facts, repo_id)
     with_package = f"import scratchgpt  # registers the model\n{call % ''}"
     pinned = ', revision="COMMIT", trust_remote_code=True'
     without = call % pinned
-    return "\n\n".join(
-        [
-            "With the package (`pip install scratchgpt`):",
-            fenced(with_package, "python"),
-            f"Without it. {REMOTE_CODE}",
-            fenced(without, "python"),
-            _exporting(facts, repo_id),
-        ]
-    )
+    parts = [
+        f"With the package (`pip install scratchgpt{needed}`):",
+        fenced(with_package, "python"),
+        f"Without it{f' (`pip install{needed}`)' if needed else ''}. {REMOTE_CODE}",
+        fenced(without, "python"),
+    ]
+    return "\n\n".join(parts if needed else [*parts, _exporting(facts, repo_id)])
 
 
 def _loading_tokenizer(facts: Facts, repo_id: str) -> str:

@@ -57,11 +57,26 @@ def summary(facts: Facts) -> str:
         made = f"It continues a text. A GPT-2 imported from {base}: {number}, unchanged, in the form of scratchgpt"
     what = "An adapter for a" if facts.is_adapter else "A"
     text = f"{what} {facts.kind}. {made}."
-    if facts.made_by == "export":
+    if facts.made_by == "export" and facts.made_with["to"] != "scratchgpt":
         text += f" Exported to the {facts.made_with['to']} architecture, which needs no code of its own."
+    if facts.weight_bits is not None:
+        text += (
+            f" Its linear layers are rounded to {facts.weight_bits} bits, by bitsandbytes.{_rounding(facts.rounding)}"
+        )
     if facts.made_by == "merge":
         text += " The adapter is merged into its base here, so it loads as any other model."
     return text
+
+
+def _rounding(cost: dict[str, Any]) -> str:
+    """A sentence on what rounding costs, where that was measured."""
+    if not cost:
+        return ""
+    count, before, after = cost["before"]["count"], cost["before"]["value"], cost["after"]["value"]
+    return (
+        f" On {count:,} bytes of {shown(cost['text'])} that costs {after - before:+.4f} bits per byte: {before:.4f} "
+        f"before, {after:.4f} after."
+    )
 
 
 # Results and samples

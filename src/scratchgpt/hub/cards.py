@@ -113,6 +113,7 @@ def metadata(facts: Facts) -> ModelCardData:
     metrics = ["accuracy"] if facts.is_of_answers else metrics  # the share of pairs or questions that are right
     relation = {"merge": "merge", "import-gpt2": None}.get(facts.made_by, "finetune")
     relation = "adapter" if facts.is_adapter else relation
+    relation = "quantized" if facts.weight_bits is not None and facts.run is None else relation
     tasks = {"classifier": "text-classification", "tokenizer": None}
     known: dict[str, Any] = {
         "base_model": facts.base_on_hub,

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .card_facts import read_json
 from .cards import CARD, keep_card
 from .fingerprints import BaseReference, base_reference, seen_from, write_base_reference
 from .names import local_copy
@@ -60,6 +61,12 @@ def check_tokenizer(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedT
             f"The tokenizer's {name} is {theirs}, the model's is {ours}: they do not belong together. Take the "
             f"tokenizer that the model was trained with, or set model.config.{name} to {theirs} before training."
         )
+
+
+def is_quantized(directory: str | os.PathLike[str]) -> bool:
+    """Whether the weights of a model directory, or Hub name, are in few bits; those of an adapter never are."""
+    file = Path(local_copy(directory, weights=False), "config.json")
+    return file.is_file() and "quantization_config" in read_json(file)
 
 
 def load_model(kind: Any, directory: str | os.PathLike[str], *, new_head: bool = False, **kwargs: Any) -> Any:

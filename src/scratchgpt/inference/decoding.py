@@ -31,7 +31,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from ..adapters import is_adapter, load_adapter, merge_adapter
 from ..attention import one_query_attention_forward
-from ..hub.model_directory import load_model
+from ..hub.model_directory import is_quantized, load_model
 from ..hub.names import local_copy
 from ..modeling_scratchgpt import CACHE
 from ..performance import choose_autocast_dtype
@@ -53,30 +53,39 @@ def load_for_decoding(
         model_name_or_path: a model directory or Hub name (owner/name, or owner/name@revision), quantised or not; or
             that of an adapter, which is merged into its base.
         base: of an adapter; default: where it was when the adapter was trained.
-        dtype: float32, bfloat16 or float16; default: bfloat16 where the hardware multiplies it, else float32.
+        dtype: float32, bfloat16 or float16; default: bfloat16 where the hardware multiplies it, else float32. One
+            whose directory is quantised has its own, but for 8 bits on the CPU: there the default is bfloat16.
         weight_bits: as in `prepare_for_decoding`; the rest is bfloat16 then.
 
     Raises:
         ValueError: as `local_copy`, `load_adapter`, `load_model` and `prepare_for_decoding`, and for an unknown
-            `dtype`.
+            `dtype`, or one that a quantised model cannot have.
     """
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    model_name_or_path = local_copy(model_name_or_path)
+    quantized = is_quantized(model_name_or_path)
     if dtype is None:
-        chosen = torch.bfloat16 if weight_bits else choose_autocast_dtype(device)[0] or torch.float32
+        chosen = torch.bfloat16 if weight_bits or quantized else choose_autocast_dtype(device)[0] or torch.float32
     elif dtype in dtypes:
         chosen = dtypes[dtype]
     else:
         raise ValueError(f"dtype={dtype!r}: give one of {', '.join(dtypes)}")
-    model_name_or_path = local_copy(model_name_or_path)
     model: Any
     if is_adapter(model_name_or_path):
         adapted, tokenizer = load_adapter(model_name_or_path, base, "CAUSAL_LM")
         model = merge_adapter(adapted)  # in fp32, and rounded then
         model.to(chosen)
     else:
-        model = load_model(AutoModelForCausalLM, model_name_or_path, dtype=chosen)
+        # One that is quantised is read in its own types: transformers would give its biases another, and only them.
+        model = load_model(AutoModelForCausalLM, model_name_or_path, dtype="auto" if quantized else chosen)
         tokenizer = AutoTokenizer.from_pretrained(model_name_or_path)
-    return prepare_for_decoding(model.to(device).eval(), weight_bits), tokenizer
+    prepared = prepare_for_decoding(model.to(device).eval(), weight_bits)
+    if quantized and any(isinstance(layer, Int8Linear) for layer in prepared.modules()):
+        nn.Module.to(prepared, chosen)  # transformers' own refuses, as if bitsandbytes' layers were still there
+    elif quantized and dtype is not None and prepared.dtype != chosen:
+        own = str(prepared.dtype).removeprefix("torch.")
+        raise ValueError(f"{model_name_or_path} is quantised, and computes in {own}: leave out dtype")
+    return prepared, tokenizer
 
 
 class OneRowLinear(nn.Linear):
@@ -131,6 +140,19 @@ class Int8Linear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}"
 
 
+def unrounded(layer: Any) -> nn.Linear:
+    """A `Linear8bitLt` of bitsandbytes, which nothing has passed through yet, in fp32.
+
+    It has the scheme of `Int8Linear` (LLM.int8(), Dettmers et al. 2022), which makes the same integers of it again.
+    """
+    linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+    with torch.no_grad():
+        linear.weight.copy_(layer.weight.float() * (layer.weight.SCB.float()[:, None] / 127))
+        if layer.bias is not None:
+            linear.bias.copy_(layer.bias)
+    return linear
+
+
 def four_bit_linear(linear: nn.Linear) -> nn.Module:
     """The layer in nf4 of bitsandbytes (blocks of 64 weights, Dettmers et al. 2023), computing in the layer's type."""
     # It looks for a kernel on the Hub first, and says at length that it takes its own.
@@ -155,7 +177,8 @@ def prepare_for_decoding(model: PreTrainedModel, weight_bits: int | None = None)
     Args:
         model: in the type it is to compute in; for weights in 8 or 4 bits that is bf16.
         weight_bits: None keeps the weights; 8 rounds them, row by row; 4 takes nf4 for the layers, and 8 bits for the
-            head and for shapes that the 4-bit kernel lacks. The embedding stays as it is.
+            head and for shapes that the 4-bit kernel lacks. The embedding stays as it is. Layers that bitsandbytes
+            rounded to 8 bits keep their weights; on the CPU they no longer round their inputs.
 
     Raises:
         ValueError: for other numbers of bits, for 4 bits without bitsandbytes, and for weights that are quantised
@@ -169,6 +192,9 @@ def prepare_for_decoding(model: PreTrainedModel, weight_bits: int | None = None)
         raise ValueError('weight_bits=4 needs the package bitsandbytes: pip install "scratchgpt[quant]"')
     head = model.get_output_embeddings()
     for name, layer in list(model.named_modules()):
+        if type(layer).__name__ == "Linear8bitLt" and model.device.type == "cpu":
+            # bitsandbytes rounds the inputs too.
+            model.set_submodule(name, Int8Linear(unrounded(layer)).to(model.dtype))
         if type(layer) is not nn.Linear:
             continue
         if weight_bits is None:

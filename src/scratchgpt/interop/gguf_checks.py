@@ -7,6 +7,7 @@ Writing: the likeliest continuations of three prompts.
 """
 
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,26 @@ def check_gguf_file(file: str | os.PathLike[str], rounded: Any, tokenizer: Any) 
         if (theirs := continuation(read, prompt)) != (ours := continuation(rounded, prompt)):
             raise ValueError(f"the file continues {prompt} with {theirs}, and the model with {ours}")
     return f"read by transformers: logits of {ids.shape[1]} tokens agree, largest difference {difference:.2e}"
+
+
+def random_texts(count: int) -> list[str]:
+    """Of up to 40 characters from all of Unicode, the frequent ranges oftener, no surrogates; always the same."""
+    chosen = random.Random(0)
+    ranges = [(0x20, 0x7F), (0, 0x20), (0x80, 0x250), (0x250, 0x3000), (0x3000, 0xD800), (0xE000, 0x110000)]
+    weights = [8, 2, 3, 3, 2, 2]
+    return [
+        "".join(chr(chosen.randrange(*chosen.choices(ranges, weights)[0])) for _ in range(chosen.randint(1, 40)))
+        for _ in range(count)
+    ]
+
+
+def same_ids(server: LlamaServer, tokenizer: Any, text: str) -> bool:
+    """Whether llama.cpp gives a text the tokenizer's ids, its special tokens read as such and as text."""
+    return all(
+        server.tokenize(text, split_special_tokens=split)
+        == tokenizer(text, add_special_tokens=False, split_special_tokens=split)["input_ids"]
+        for split in (False, True)
+    )
 
 
 def continuation(model: Any, prompt: list[int], count: int = NUM_WRITTEN) -> list[int]:

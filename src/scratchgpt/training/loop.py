@@ -102,6 +102,11 @@ def train(
         RewardError: where a reward of the user's gives no number; the state before that step is saved.
         CheckpointError: where a checkpoint cannot be written or the one asked for is broken.
     """
+    if not is_adapted(model) and "quantization_config" in model.config.to_dict():
+        raise ValueError(
+            "the base is rounded to few bits, and cannot be trained whole: give what it was made from, or an adapter "
+            "(--tuning lora)"
+        )
     check_tokenizer(model, tokenizer)
     check_finite_weights(dict(model.named_parameters()), "the base")
     transformers_logging.disable_progress_bar()  # a bar for every saved file, inside of ours
