@@ -79,6 +79,7 @@ def main(argv: list[str] | None = None) -> None:
     print("\n\n".join(part for results, _ in sections for part in results))
     print(f"\nThe page with plots and samples: {output}")
     command = shortened_path(str(Path(sys.executable).with_name("scratchgpt")))
+    documents = ""
     for run in runs:
         final = run / "final"
         if kinds[run] == "base":
@@ -95,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"Chat with it: {command} chat --model {final}{documents}")
     missing = "" if find_spec("gradio") else '  (needs pip install "scratchgpt[showcase]")'
     shown = os.path.commonpath(runs) if len(runs) > 1 else runs[0]
-    print(f"Try all of it in the browser: {command} showcase {shown}{missing}")
+    print(f"Try all of it in the browser: {command} showcase {shown}{documents}{missing}")
 
 
 if __name__ == "__main__":

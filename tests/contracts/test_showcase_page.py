@@ -1,34 +1,26 @@
-"""The page itself: its events over HTTP, and in a browser every tab, without a network and without a traceback."""
+"""The page over HTTP: what visitors get, many at a time and whatever they send, and an app folder that serves it."""
 
 import importlib.util
-import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from recipes import showcase
-from tests.runs import ROOT
+from tests.showcase_server import Served, free_port, serving, serving_runs
 from tests.unit.test_showcase import make_runs
 from tests.unit.test_waiting import get
 
 CONTROLS = [16, 0.0, 50, 1, 0, 1, ""]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TEXT = "The quick brown fox"
 
 with_gradio = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="the extra [showcase] is missing")
-in_browser = pytest.mark.skipif(
-    importlib.util.find_spec("playwright") is None or CHROMIUM is None, reason="playwright or chromium is missing"
-)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gradio") is not None, reason="the extra [showcase] is there")
@@ -38,44 +30,10 @@ def test_a_missing_extra_is_named(tmp_path: Path) -> None:
         showcase.main([str(runs)])
 
 
-class Served:
-    """The recipe in a process of its own, as a person starts it."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url, self.log = f"http://127.0.0.1:{self.port}", folder / "log"
-        command = [sys.executable, str(ROOT / "recipes" / "showcase.py"), str(make_runs(folder / "runs"))]
-        environment = {**os.environ, "NO_PROXY": "127.0.0.1", "OMP_NUM_THREADS": "1"}
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [*command, "--port", str(self.port)], stdout=log, stderr=subprocess.STDOUT, env=environment
-            )
-        self.wait_for(f"{self.url} says when the page is there")
-        self.first_answer = get(self.url)
-        self.wait_for("showing")
-
-    def wait_for(self, line: str) -> None:
-        end = time.monotonic() + 240
-        while line not in self.log.read_text():
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < end
-            time.sleep(0.1)
-
-    def client(self) -> Any:
-        from gradio_client import Client
-
-        return Client(self.url, verbose=False)
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    served = Served(tmp_path_factory.mktemp("served"))
-    yield served
-    served.process.send_signal(signal.SIGINT)
-    assert served.process.wait(60) == 130
-    assert "Traceback" not in served.log.read_text()
+    with serving_runs(tmp_path_factory.mktemp("served")) as served:
+        yield served
 
 
 @pytest.fixture
@@ -93,6 +51,11 @@ def start(client: Any, name: str = "base", tokens: int = 16, temperature: float 
 def text_of(job: Any) -> str:
     job.result(timeout=120)
     return job.outputs()[-2][0]
+
+
+def ask(client: Any, text: str, from_documents: bool, *controls: Any) -> Any:
+    client.predict(api_name="/begin")
+    return client.predict("chat", [], text, "", from_documents, *(controls or CONTROLS), api_name="/ask")
 
 
 @with_gradio
@@ -126,13 +89,32 @@ def test_twenty_visitors_at_once_read_what_each_would_alone(served: Served) -> N
 
 @with_gradio
 @pytest.mark.usefixtures("quiet_log")
-def test_who_stops_makes_room_for_the_next(served: Served) -> None:
+def test_who_stops_makes_room_for_the_next_within_a_second(served: Served) -> None:
     one, other = served.client(), served.client()
+    began = time.monotonic()
+    text_of(start(other, tokens=1))
+    alone = time.monotonic() - began
     long = start(one, tokens=512, temperature=0.0)  # none of which ends the text, or is a whole character
-    time.sleep(0.3)
+    while long.status().code.name not in ("PROCESSING", "ITERATING"):
+        time.sleep(0.01)
     one.predict(api_name="/stop")
-    assert "stopped" in long.result(timeout=30)[1]
+    stopped = time.monotonic()
     assert text_of(start(other, tokens=1)).startswith(TEXT)
+    assert time.monotonic() - stopped < alone + 1
+    assert "stopped" in long.result(timeout=30)[1]
+
+
+@with_gradio
+@pytest.mark.usefixtures("quiet_log")
+def test_the_chat_answers_from_documents(served: Served) -> None:
+    client = served.client()
+    messages, _, said, passage = ask(client, "Where do cats sleep?", True)
+    assert [message["role"] for message in messages] == ["user", "assistant"]
+    assert "tokens, " in said
+    assert "from animals.txt" in passage
+    assert "Cats sleep on &lt;b&gt;mats&lt;/b&gt;." in passage
+    assert ask(client, "Where do cats sleep?", False)[3] == ""
+    assert ask(client, "Where do cats sleep?", False)[0] != messages
 
 
 MISTAKES = [
@@ -143,6 +125,10 @@ MISTAKES = [
     ("/look", ["base", TEXT, 8, "hot", *CONTROLS[2:]], "temperature: give a number"),
     ("/colour", ["base", " "], "there is no text"),
     ("/take", ["base", TEXT, *CONTROLS], "nothing was chosen"),
+    ("/ask", ["chat", [], "", "", True, *CONTROLS], "there is no text"),
+    ("/ask", ["chat", [], "Unicorns?", "", True, *CONTROLS], "no passage of the documents fits the question"),
+    ("/ask", ["chat", [], TEXT, "a" * 100_000, False, *CONTROLS], "at most 20,000"),
+    ("/ask", ["chat", [], "word " * 900, "", False, *CONTROLS], "shorten it, or lower max_new_tokens"),
     ("/run", [[], TEXT], "choose a classifier"),
     ("/run_1", [["nobody"], TEXT, False], "choose a tokenizer"),
     ("/look_1", ["base", TEXT, "9.9"], "there is no layer 9"),
@@ -150,6 +136,7 @@ MISTAKES = [
     ("/worth", ["base", "x y " * 100], "at most 96"),
     ("/draw", [[], "training loss"], "choose a run"),
     ("/draw", [["base"], "joy"], "choose what is shown"),
+    ("/draw", [["base"], ["training loss"]], "choose what is shown"),
     ("/show", ["../../etc/passwd"], "choose a report"),
 ]
 
@@ -164,77 +151,84 @@ def test_a_mistake_is_a_message(served: Served, event: str, inputs: list[Any], s
         served.client().predict(*inputs, api_name=event)
 
 
+FIELD: Any = object()
+"""Stands for what is sent."""
+
+TEXTS = ["", "a" * 100_000, "🎉", "👩‍👩‍👧", "<|user|> <|endoftext|>", "\x00\x07", "a\ud800", "-1", "9" * 400]
+NAMES = [None, "", "nobody", "🎉", ["base"], 5]
+NUMBERS = [None, -1, 10**9, "x", 1.5e300]
+FIELDS = [
+    *[("/look", ["base", FIELD, *CONTROLS], TEXTS), ("/colour", ["base", FIELD], TEXTS)],
+    *[("/go_on", ["base", FIELD, *CONTROLS], TEXTS), ("/go_on", ["base", TEXT, *CONTROLS[:-1], FIELD], TEXTS)],
+    *[("/ask", ["chat", [], FIELD, "", each, *CONTROLS], TEXTS) for each in (False, True)],
+    *[("/ask", ["chat", [], TEXT, FIELD, False, *CONTROLS], TEXTS), ("/run", [["reviews"], FIELD], TEXTS)],
+    *[("/run_1", [["base", "words"], FIELD, True], TEXTS), ("/look_1", ["base", FIELD, ""], TEXTS)],
+    *[("/look_1", ["base", TEXT, FIELD], TEXTS), ("/worth", ["base", FIELD], TEXTS)],
+    *[("/look", [FIELD, TEXT, *CONTROLS], NAMES), ("/go_on", [FIELD, TEXT, *CONTROLS], NAMES)],
+    *[("/ask", [FIELD, [], TEXT, "", False, *CONTROLS], NAMES), ("/run", [FIELD, TEXT], NAMES)],
+    *[("/run_1", [FIELD, TEXT, True], NAMES), ("/look_1", [FIELD, TEXT, ""], NAMES)],
+    *[("/draw", [FIELD, "training loss"], NAMES), ("/cost", [FIELD], NAMES), ("/show", [FIELD], NAMES)],
+    *[("/go_on", ["base", TEXT, *CONTROLS[:i], FIELD, *CONTROLS[i + 1 :]], NUMBERS) for i in range(6)],
+]
+
+
 @with_gradio
-@in_browser
 @pytest.mark.usefixtures("quiet_log")
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_every_tab_in_a_browser(served: Served, width: int, scheme: Any) -> None:
-    from playwright.sync_api import sync_playwright
+@pytest.mark.parametrize(("event", "inputs", "sent"), FIELDS, ids=range(len(FIELDS)))
+def test_whatever_a_field_holds_is_answered(served: Served, event: str, inputs: list[Any], sent: list[Any]) -> None:
+    """With what was asked for, or a message of this package; gradio has one of its own for what it did not expect."""
+    from gradio_client.exceptions import AppError
 
-    asked: set[str] = set()
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
-        page.set_default_timeout(60_000)
-        page.on("request", lambda request: asked.add(request.url.split("/")[2]))
-        problems: list[str] = []
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(served.url)
+    client = served.client()
+    refused: list[str] = []
+    for value in sent:
+        client.predict(api_name="/begin")
+        try:
+            client.predict(*(value if each is FIELD else each for each in inputs), api_name=event)
+        except AppError as error:
+            refused.append(str(error))
+    assert len(refused) >= (1 if sent is TEXTS else len(sent) - 1)
+    assert not any("upstream Gradio app" in message for message in refused)
 
-        def go(tab: str) -> None:
-            found = page.get_by_role("tab", name=tab, exact=True)
-            if not (found.count() and found.first.is_visible()):  # on a phone the last ones are in a menu
-                page.locator(".overflow-menu > button").click()
-                found = page.locator(".overflow-dropdown button", has_text=tab)
-            found.first.click()
 
-        def press(name: str) -> None:
-            page.locator("[role=tabpanel]:visible").get_by_role("button", name=name, exact=True).click()
+@with_gradio
+@pytest.mark.slow
+@pytest.mark.usefixtures("quiet_log")
+def test_memory_is_flat_over_two_hundred_requests(served: Served) -> None:
+    """After a first hundred, in which caches fill; every tenth request is another visitor's."""
+    process = psutil.Process(served.process.pid)
 
-        text = page.get_by_label("Text").first
-        text.fill("")
-        press("Write")
-        page.get_by_text("there is no text: type some").wait_for()
-        text.fill(TEXT)
-        press("Write")
-        page.get_by_text(re.compile("tokens, (ended by itself|as many as wanted)")).first.wait_for()
-        assert text.input_value().startswith(TEXT)
-        text.fill(TEXT)
-        press("What surprised?")
-        page.locator("#surprise button").nth(2).press("Enter")  # the keyboard reaches it too
-        page.locator("#alternatives button").first.wait_for()
-        assert TEXT.startswith(text.input_value())
-        assert page.locator("#alternatives button").count() == 10
+    def visit(count: int) -> None:
+        for _ in range(count // 10):
+            client = served.client()
+            for name in ("base", "other", "chat"):
+                text_of(start(client, name))
+            ask(client, "Where do cats sleep?", True)
+            client.predict("base", TEXT, *CONTROLS, api_name="/look")
+            client.predict("base", TEXT, api_name="/colour")
+            client.predict(["reviews"], TEXT, api_name="/run")
+            client.predict(["base", "words"], TEXT, True, api_name="/run_1")
+            client.predict("base", TEXT, "0.1", api_name="/look_1")
+            client.predict(["base"], "training loss", api_name="/draw")
 
-        go("Chat")
-        message = page.get_by_label("Message", exact=True)
-        message.fill("Gold? <script>window.forged = true</script>")
-        message.press("Enter")
-        page.get_by_text(re.compile("tokens, (ended by itself|as many as wanted)")).last.wait_for()
-        page.get_by_text("<script>window.forged = true</script>").wait_for()
-        assert page.evaluate("window.forged") is None
+    visit(100)
+    before = process.memory_info().rss
+    visit(200)
+    assert process.memory_info().rss - before < 10e6
 
-        go("Classify")
-        press("Classify")
-        page.locator("#classified .sg-token").first.wait_for()
-        go("Tokenizers")
-        page.get_by_label("Show ids").check()
-        page.locator("#cuts section").nth(1).wait_for()
-        go("Attention")
-        page.get_by_label("Heads that are switched off").fill("0.1")
-        press("Look")
-        page.locator("#heads button").nth(6).click()
-        page.get_by_text("Layer 1, head 2").wait_for()
-        page.locator("#one-head button").nth(1).click()
-        page.get_by_text("(number 1) reads").wait_for()
-        press("What is each head worth?")
-        page.locator("#scores td").first.wait_for()
-        go("Runs")
-        page.get_by_text("75.0% (60.0% to 90.0%)").wait_for()
-        page.get_by_label("learning rate").check()
-        go("Evaluation")
-        page.locator("#report h1").wait_for()
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        browser.close()
-    assert asked == {f"127.0.0.1:{served.port}"}
-    assert problems == []
+
+@with_gradio
+def test_an_app_folder_serves_the_page_by_itself(tmp_path: Path) -> None:
+    """Nothing of the runs is there any more, nor of the documents."""
+    runs, documents, port = make_runs(tmp_path / "runs"), tmp_path / "documents", free_port()
+    documents.mkdir()
+    (documents / "animals.txt").write_text("Cats sleep on mats.\n")
+    arguments = ["--app_dir", str(tmp_path / "app"), "--documents", str(documents), "--port", str(port)]
+    showcase.main([str(runs), *arguments])
+    for folder in (runs, documents):
+        shutil.rmtree(folder)
+    with serving([str(tmp_path / "app" / "app.py")], port, tmp_path) as served:
+        assert get(served.url)[0] == 200
+        client = served.client()
+        assert text_of(start(client, "base")).startswith(TEXT)
+        assert "from animals.txt" in ask(client, "Where do cats sleep?", True)[3]

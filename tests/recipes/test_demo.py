@@ -1,5 +1,6 @@
 """The stages of `make demo` with their own configurations, one after the other, on less text and for fewer steps."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,8 @@ def test_every_stage_follows_from_the_one_before(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "| this model (full) |" in printed
     assert f"scratchgpt chat --model {demo / 'chat'}/final --documents {demo}/data/reference" in printed
+    assert f"scratchgpt showcase {demo} --documents {demo}/data/reference" in printed.splitlines()[-1]
+    assert ('needs pip install "scratchgpt[showcase]"' in printed.splitlines()[-1]) == (find_spec("gradio") is None)
 
 
 def test_the_makefile_runs_these_configurations():

@@ -224,6 +224,8 @@ MISTAKES = [
     ("showcase", "--memory_gb 0", "memory_gb=0"),
     ("showcase", "--port 70000", "port=70000"),
     ("showcase", "--device mars", "mars"),
+    ("showcase", "--documents nowhere.txt", "nowhere.txt"),
+    ("showcase", "--documents picture.png", "picture.png"),
     ("classify", "--model base", "base"),
     ("classify", "--model nowhere/model", "nowhere/model"),
     ("classify", "--model no_tokenizer", "no_tokenizer"),

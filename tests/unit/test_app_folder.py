@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from datasets import Dataset
 from huggingface_hub import SpaceCard
 
+from scratchgpt.data.passages import Passages
 from scratchgpt.hub.push import as_on_the_hub
 from scratchgpt.showcase import training_runs
 from scratchgpt.showcase.app_folder import write_app
@@ -66,6 +69,34 @@ def test_the_folder_holds_what_a_space_needs_and_nothing_else(runs: Path, tmp_pa
     names = {file.name for file in app.rglob("*")}
     assert not {"optimizer.bin", "my_data.txt", "checkpoint-4", "training_state"} & names
     assert not any(b"/home/me" in file.read_bytes() for file in app.rglob("*.yaml"))
+
+
+def saved(folder: Path) -> Path:
+    Dataset.from_dict({"text": ["Cats sleep on mats."]}).save_to_disk(folder)
+    return folder
+
+
+def of_texts(folder: Path) -> Path:
+    (folder / "below").mkdir(parents=True)
+    (folder / "below" / "a.txt").write_text("Cats sleep on mats.")
+    (folder / "secret.bin").write_bytes(b"mine")
+    return folder
+
+
+def of_one(folder: Path) -> Path:
+    return of_texts(folder) / "below" / "a.txt"
+
+
+@pytest.mark.parametrize("make", [saved, of_texts, of_one])
+def test_the_documents_of_the_chat_come_along(runs: Path, tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    documents, app = make(tmp_path / "documents"), tmp_path / "app"
+    write_app([str(runs / "base")], str(app), ARGUMENTS, str(documents))
+    place = yaml.safe_load((app / "page.yaml").read_text())["documents"]
+    assert place == f"documents/{documents.name}"
+    found = Passages.read(app / place).find("Where do cats sleep?")
+    assert found is not None
+    assert found.text == "Cats sleep on mats."
+    assert not list(app.rglob("secret.bin"))
 
 
 def test_the_base_of_an_adapter_comes_along(runs: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
     app.py  page.yaml  requirements.txt  README.md     what is run, with which arguments; the Space's front matter
     shown/<place>/…                                    of each folder: models, tokenizers, curves, results, reports
     bases/<name>/                                      of adapters whose base is in none of these folders
+    documents/<name>                                   that the chat answers from
 
 What the page does not read stays here: checkpoints' training state, data, whatever else lies beside it. Models on the
 Hub are named, not copied.
@@ -19,6 +20,8 @@ import yaml
 from huggingface_hub import SpaceCard, SpaceCardData
 
 from ..arguments import ARGUMENTS_FILE
+from ..data.files import is_saved_data_set
+from ..data.text import text_files
 from ..hub.names import local_copy
 from ..hub.push import write_adapter
 from ..hub.push_checks import files_to_push
@@ -64,12 +67,13 @@ OF_ITS_ARGUMENTS = ("chat_template", "tuning")
 """What the page reads of a run; other arguments may name places here."""
 
 
-def write_app(places: Sequence[str], folder: str, arguments: Mapping[str, Any]) -> None:
+def write_app(places: Sequence[str], folder: str, arguments: Mapping[str, Any], documents: str | None = None) -> None:
     """
     Args:
         places: as for `find`.
         folder: where to; it must be new or empty.
         arguments: of the page, by their names; `show` is filled in.
+        documents: as for `Passages.read`; a data set of the Hub is named, not copied.
 
     Raises:
         ValueError: as `find`; for a folder that is not empty or cannot be written to, and for links in a model.
@@ -84,6 +88,8 @@ def write_app(places: Sequence[str], folder: str, arguments: Mapping[str, Any]) 
         shown = [copies.add(Path(local_copy(place))) for place in here]
         copies.write_adapters()
         values = {"show": [*shown, *names], **arguments}
+        if documents is not None:
+            values["documents"] = _copy_documents(Path(documents), new) if Path(documents).exists() else documents
         (new / "app.py").write_text(APP, encoding="utf-8")
         (new / "page.yaml").write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
         (new / "requirements.txt").write_text(REQUIREMENTS.format(version=version("scratchgpt")), encoding="utf-8")
@@ -92,6 +98,19 @@ def write_app(places: Sequence[str], folder: str, arguments: Mapping[str, Any]) 
             models=[name.partition("@")[0] for name in names] or None,
         )  # fmt: skip
         SpaceCard(CARD.format(front_matter=facts.to_yaml())).save(new / "README.md")
+
+
+def _copy_documents(source: Path, app: Path) -> str:
+    """What is read of them, and where that is in the app."""
+    copy = app / "documents" / source.resolve().name
+    if source.is_dir() and is_saved_data_set(source):
+        shutil.copytree(source, copy)
+    else:
+        for file in [source] if source.is_file() else text_files(source):
+            place = copy / file.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
+    return copy.relative_to(app).as_posix()
 
 
 class _Copies:

@@ -17,7 +17,7 @@ CSS = """
 button.sg-token { cursor: pointer; }
 button.sg-token:hover, button.sg-token:focus-visible, .sg-chosen { outline: 2px solid var(--color-accent); }
 .sg-against { --sg-hue: #3b82f6; }
-.sg-bars { display: grid; grid-template-columns: fit-content(45%) 1fr 4.5em; gap: 4px 8px;
+.sg-bars { display: grid; grid-template-columns: fit-content(40%) 1fr max-content; gap: 4px 8px;
   align-items: center; }
 .sg-bars .sg-token { --share: 0; }
 .sg-bars > :first-child, .sg-bars button { min-width: 5em; overflow: hidden; text-overflow: ellipsis;
@@ -29,6 +29,8 @@ button.sg-token:hover, button.sg-token:focus-visible, .sg-chosen { outline: 2px 
 .sg-bar span:only-child { height: 18px; }
 .sg-number { font-variant-numeric: tabular-nums; text-align: right; }
 .sg-note { color: var(--body-text-color-subdued); margin: 4px 0; }
+.sg-quotation { border-left: 3px solid var(--border-color-primary); margin: 4px 0; padding: 2px 12px;
+  white-space: pre-line; overflow-wrap: anywhere; color: var(--body-text-color); }
 .sg-columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); gap: 16px; }
 .sg-scroll { overflow-x: auto; }
 .sg-table { border-collapse: collapse; }
@@ -79,7 +81,7 @@ def tokens(
 
 
 def bars(lines_of: Iterable[tuple[str, Sequence[float]]], numbers: Sequence[int] = ()) -> str:
-    """A line for each name, with a bar for each of its values from 0 to 1, and the last of them as a number.
+    """A line for each name, with a bar for each of its values from 0 to 1, and the values as numbers.
 
     Args:
         numbers: of the lines, which can then be clicked.
@@ -90,7 +92,7 @@ def bars(lines_of: Iterable[tuple[str, Sequence[float]]], numbers: Sequence[int]
         spans = "".join(f'<span style="width:{100 * share:.2f}%"></span>' for share in shares)
         lines.append(
             f'<{kind}>{escape(name)}</{kind.partition(" ")[0]}><div class="sg-bar">{spans}</div>'
-            f'<span class="sg-number">{shares[-1]:.1%}</span>'
+            f'<span class="sg-number">{" → ".join(f"{share:.1%}" for share in shares)}</span>'
         )
     return f'<div class="sg-bars">{"".join(lines)}</div>'
 
@@ -104,6 +106,10 @@ def legend(blue: str, orange: str) -> str:
 
 def note(text: str) -> str:
     return f'<p class="sg-note">{escape(text)}</p>'
+
+
+def quotation(text: str) -> str:
+    return f'<blockquote class="sg-quotation">{escape(text)}</blockquote>'
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 from gradio.themes import Default
 
+from ..data.passages import Passages
 from . import tabs_looking, tabs_writing
 from .drawing import CSS
 from .finding import Found
@@ -31,17 +32,18 @@ THEME = Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "mo
 """Without fonts from elsewhere, or any to load; notes dark enough to be read."""
 
 
-def build_page(found: Found, shelf: Shelf, read: Read) -> gr.Blocks:
+def build_page(found: Found, shelf: Shelf, read: Read, passages: Passages | None = None) -> gr.Blocks:
     """
     Args:
         read: lines of a metrics.jsonl.
+        passages: of documents that the chat answers from.
     """
     stops = Stops()
     with gr.Blocks(title="scratchgpt", analytics_enabled=False, fill_width=False) as page:
         gr.Markdown("# scratchgpt\nModels that were trained from scratch, to try and to look into.")
         with gr.Tabs():
             tabs_writing.write(shelf, stops)
-            tabs_writing.chat(shelf, stops)
+            tabs_writing.chat(shelf, stops, passages)
             tabs_looking.classify(shelf)
             tabs_looking.tokenizers(shelf)
             tabs_looking.attention(shelf)

@@ -29,7 +29,7 @@ def classify(shelf: Shelf) -> None:
             most = max(map(abs, found.moved)) or 1.0
             words = [word.strip() for word in found.words[: len(found.moved)]]
             titles = [f"without it {-change:+.1%}" for change in found.moved]
-            shown += note(f"The words that spoke for “{found.label}”, and in the other colour against it:")
+            shown += legend(f"speaks against “{found.label}”", "for it")
             shown += tokens(words, [change / most for change in found.moved], titles, clickable=False)
             if len(words) < len(found.words):
                 shown += note(f"The first {len(words)} words were tried.")
@@ -175,7 +175,7 @@ def runs(found: Found, read: Read) -> None:
 
     @told
     def draw(names: list[str], shown: str) -> Any:
-        if shown not in CURVES:
+        if not isinstance(shown, str) or shown not in CURVES:
             raise ValueError("choose what is shown")
         names = chosen_of(names, found.runs, "run")
         return gr.LinePlot(pd.DataFrame(training_runs.curves(found.runs, names, shown, read)), y_title=shown)

@@ -4,13 +4,15 @@ import contextlib
 import time
 from collections.abc import Iterator
 from html import escape, unescape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from ..data.chat import Message
+from ..data.passages import Passage, Passages
 from . import writing
-from .drawing import bars, legend, note, tokens
+from .drawing import bars, legend, note, quotation, tokens
 from .shelf import Shelf
 from .widgets import COMPUTES, Stops, choice, clickable, missing, number_in, sampling_controls, told
 
@@ -138,31 +140,49 @@ def shown(messages: list[Message]) -> list[Message]:
     return [{"role": each["role"], "content": escape(each["content"], quote=False)} for each in messages]
 
 
-def chat(shelf: Shelf, stops: Stops) -> None:
-    """A conversation."""
+def read_from(passage: Passage | None) -> str:
+    """What the model was shown beside the question; nothing without it."""
+    if passage is None:
+        return ""
+    return note(f"The model read this, from {Path(passage.source).name}:") + quotation(passage.text)
+
+
+def chat(shelf: Shelf, stops: Stops, passages: Passages | None) -> None:
+    """A conversation, or with passages questions that stand for themselves, each behind the one that fits it."""
 
     @told
     def ask(
-        request: gr.Request, name: str, history: list[dict[str, Any]], text: str, system: str, *controls: Any
-    ) -> Iterator[tuple[Any, Any, str]]:
+        request: gr.Request,
+        name: str,
+        history: list[dict[str, Any]],
+        text: str,
+        system: str,
+        from_passages: Any,
+        *controls: Any,
+    ) -> Iterator[tuple[Any, Any, str, Any]]:
         sampling, seed = writing.sampling_of(*controls[:-1]), writing.seed_of(controls[-1])
         before, stop = plain(history), stops.of(request)
         asked = [*before, {"role": "user", "content": text}]
+        passage, seen, question = None, before, text
+        if passages is not None and from_passages:
+            passage, question = passages.prompt(writing.typed(text))
+            seen = []
         so_far, end = "", None
-        for so_far, end in paced(writing.answer(shelf, name, before, text, system, sampling, seed, stop)):  # noqa: B007
-            yield shown([*asked, {"role": "assistant", "content": so_far}]), "", note("answering …")
+        for so_far, end in paced(writing.answer(shelf, name, seen, question, system, sampling, seed, stop)):  # noqa: B007
+            answered = shown([*asked, {"role": "assistant", "content": so_far}])
+            yield answered, "", note("answering …"), read_from(passage)
         if end is None:  # stopped: what there is stays, and without it the question leaves too
             yield (
-                (gr.skip(), "", note("stopped"))
+                (gr.skip(), "", note("stopped"), gr.skip())
                 if so_far
-                else (shown(before), text, note("stopped before the first word"))
+                else (shown(before), text, note("stopped before the first word"), "")
             )
             return
         said = f"{end.num_tokens} tokens"
         said += ", as many as wanted" if end.ending == "length" else ", ended by itself"
         if end.num_dropped:
             said += f"; the oldest {end.num_dropped} messages have left the context"
-        yield shown([*asked, {"role": "assistant", "content": end.text}]), "", note(said)
+        yield shown([*asked, {"role": "assistant", "content": end.text}]), "", note(said), read_from(passage)
 
     with gr.Tab("Chat"):
         names = shelf.found.names("chat", "language model")
@@ -184,10 +204,14 @@ def chat(shelf: Shelf, stops: Stops) -> None:
             end = gr.Button("Stop", min_width=90)
             clear = gr.Button("Forget", min_width=90)
         said = gr.HTML()
+        passage = gr.HTML(elem_id="passage")
+        there = passages is not None
+        info = "Each question stands for itself, behind the passage that has most in common with it."
+        from_passages = gr.Checkbox(there, label="Answer from the documents", info=info, visible=there)
         system = gr.Textbox(label="System message", info="What the model is told before; may be empty.", max_lines=4)
-        controls = sampling_controls(128)
-    inputs = [model, messages, text, system, *controls]
-    gr.on([send.click, text.submit], stops.begin, queue=False).then(ask, inputs, [messages, text, said], **COMPUTES)
+        controls = sampling_controls(64, temperature=0) if there else sampling_controls(128)
+    inputs, outputs = [model, messages, text, system, from_passages, *controls], [messages, text, said, passage]
+    gr.on([send.click, text.submit], stops.begin, queue=False).then(ask, inputs, outputs, **COMPUTES)
     end.click(stops.stop, queue=False)
-    clear.click(lambda: ([], ""), None, [messages, said], queue=False)
+    clear.click(lambda: ([], "", ""), None, [messages, said, passage], queue=False)
     return None

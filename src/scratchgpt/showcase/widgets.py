@@ -90,11 +90,11 @@ def chosen_of(names: Any, among: Iterable[str], what: str) -> list[str]:
     return names
 
 
-def sampling_controls(max_new_tokens: int) -> list[Any]:
+def sampling_controls(max_new_tokens: int, temperature: float = 0.7) -> list[Any]:
     """In the order of `sampling_of`, and the seed."""
     words = {
         "max_new_tokens": ("Tokens, at most", "as far as the context goes", max_new_tokens),
-        "temperature": ("Temperature", "0: always the likeliest", 0.7),
+        "temperature": ("Temperature", "0: always the likeliest", temperature),
         "top_k": ("Top-k", "only the k likeliest; 0: all", 50),
         "top_p": ("Top-p", "only the likeliest with this sum", 1),
         "min_p": ("Min-p", "at least this share of the likeliest", 0),
