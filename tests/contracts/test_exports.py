@@ -1,4 +1,4 @@
-"""Tools that know nothing of this package read the exports: transformers, onnxruntime, and GGUF's own library."""
+"""Tools that know nothing of this package read the exports: transformers, and GGUF's own library."""
 
 import json
 import os
@@ -6,11 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recipes import export_model
 from scratchgpt import ScratchGPTForCausalLM
@@ -66,28 +64,6 @@ def test_transformers_without_this_package(exports, tmp_path: Path) -> None:
     found = load_file(tmp_path / "found.safetensors")
     for target in TARGETS:
         torch.testing.assert_close(found[target], exports[1][target], atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("target", ["gpt2", *[pytest.param(t, marks=pytest.mark.slow) for t in ("qwen3", "llama")]])
-def test_onnx_in_onnxruntime(exports, target: str, tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript", reason="no onnxscript: torch.onnx.export needs it")
-    onnxruntime = pytest.importorskip("onnxruntime", reason="no onnxruntime")
-    model = AutoModelForCausalLM.from_pretrained(exports[0] / target, use_cache=False).eval()
-    inputs = AutoTokenizer.from_pretrained(exports[0] / target)(TEXT, return_tensors="pt")
-
-    class Logits(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = model
-
-        def forward(self, input_ids):
-            return self.model(input_ids=input_ids, use_cache=False).logits
-
-    file = tmp_path / "model.onnx"
-    torch.onnx.export(Logits(), (inputs["input_ids"],), file, dynamo=True, input_names=["input_ids"], verbose=False)
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    (logits,) = session.run(None, {"input_ids": inputs["input_ids"].numpy()})
-    np.testing.assert_allclose(logits, exports[1][target].numpy(), atol=1e-5, rtol=1e-5)
 
 
 # What llama.cpp's converter reads of config.json (its conversion/gpt2.py, qwen.py, llama.py and base.py).

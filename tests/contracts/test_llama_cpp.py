@@ -15,7 +15,8 @@ import torch
 from recipes import export_model
 from scratchgpt import ScratchGPTForCausalLM
 from scratchgpt.hub.model_directory import save_model
-from scratchgpt.interop.gguf_checks import AWKWARD, is_near_tie, random_texts, same_ids
+from scratchgpt.interop.checks import AWKWARD, is_near_tie
+from scratchgpt.interop.gguf_checks import random_texts, same_ids
 from scratchgpt.interop.llama_cpp import VARIABLE, llama_program, llama_server
 from scratchgpt.tokenizers import GPT2_PATTERN, GPT4_PATTERN, BPETokenizer, to_transformers
 

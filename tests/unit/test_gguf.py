@@ -12,8 +12,9 @@ from transformers import GenerationConfig
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTTokenizer
 from scratchgpt.interop import gguf_checks, llama_cpp
-from scratchgpt.interop.gguf import QUANTIZATIONS, read_tokenizer, to_family, write_gguf
-from scratchgpt.interop.gguf_checks import AWKWARD, check_gguf_file
+from scratchgpt.interop.checks import AWKWARD
+from scratchgpt.interop.gguf import QUANTIZATIONS, read_tokenizer, to_llama_cpp, write_gguf
+from scratchgpt.interop.gguf_checks import check_gguf_file
 from scratchgpt.interop.gguf_tokenizer import CONTROL, NORMAL, UNUSED, USER_DEFINED, GGUFTokenizer, check_whole_tokens
 from scratchgpt.interop.ollama import modelfile
 from scratchgpt.tokenizers import (
@@ -73,7 +74,7 @@ FAMILIES = {
 @pytest.mark.parametrize("quantization", ["f32", "f16", "q8_0", "q4_0"])
 @pytest.mark.parametrize(("preset", "overrides"), FAMILIES.values(), ids=FAMILIES)
 def test_transformers_reads_what_was_written(any_tokenizer, preset, overrides, quantization, tmp_path: Path) -> None:
-    exported = to_family(build(any_tokenizer, preset, **overrides))
+    exported = to_llama_cpp(build(any_tokenizer, preset, **overrides))
     assert write_gguf(exported, any_tokenizer, tmp_path / "m.gguf", quantization, name="mine") == 0
     assert "read by transformers" in check_gguf_file(tmp_path / "m.gguf", exported, any_tokenizer)
 
@@ -82,11 +83,11 @@ def test_transformers_reads_what_was_written(any_tokenizer, preset, overrides, q
 def test_rounding(tokenizer, quantization: str, tmp_path: Path) -> None:
     """Each type rounds as far as its bits say; norms, biases and positions not at all; embeddings to 8 bits."""
     model = build(tokenizer, "gpt2")
-    exported = to_family(model)
+    exported = to_llama_cpp(model)
     write_gguf(exported, tokenizer, tmp_path / "m.gguf", quantization, name="mine")
     change = {
         name: ((after - before).abs().max() / before.abs().max()).item()
-        for (name, before), after in zip(to_family(model).named_parameters(), exported.parameters(), strict=True)
+        for (name, before), after in zip(to_llama_cpp(model).named_parameters(), exported.parameters(), strict=True)
     }
     steps = {"f32": 0, "f16": 2**-11, "bf16": 2**-8, "q8_0": 1 / 250, "q5_1": 1 / 30, "q5_0": 1 / 25, "q4_1": 1 / 14}
     assert change["transformer.h.0.mlp.c_fc.weight"] <= steps.get(quantization, 1 / 12)
@@ -99,7 +100,7 @@ def test_rounding(tokenizer, quantization: str, tmp_path: Path) -> None:
 
 def test_fields(tokenizer, tmp_path: Path) -> None:
     """What llama.cpp reads, by the names of the specification."""
-    exported = to_family(build(tokenizer, "modern", num_key_value_heads=2, head_dim=32))
+    exported = to_llama_cpp(build(tokenizer, "modern", num_key_value_heads=2, head_dim=32))
     known = {"license": "mit", "source": "https://example.org/me/mine"}
     write_gguf(exported, tokenizer, tmp_path / "m.gguf", "q8_0", name="mine", **known)
     found = {name: field.contents() for name, field in gguf.GGUFReader(tmp_path / "m.gguf").fields.items()}
@@ -185,7 +186,7 @@ def test_a_token_that_merges_do_not_lead_to() -> None:
 )
 def test_models_that_llama_cpp_has_not(tokenizer, preset, overrides, message) -> None:
     with pytest.raises(ValueError, match=message):
-        to_family(build(tokenizer, preset, **overrides))
+        to_llama_cpp(build(tokenizer, preset, **overrides))
 
 
 def test_weights_beyond_halves(tokenizer, tmp_path: Path) -> None:
@@ -195,14 +196,14 @@ def test_weights_beyond_halves(tokenizer, tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"up_proj\.weight has weights that are too large for f16: choose bf16 or f32"
     ):
-        write_gguf(to_family(model), tokenizer, tmp_path / "m.gguf", "f16", name="mine")
+        write_gguf(to_llama_cpp(model), tokenizer, tmp_path / "m.gguf", "f16", name="mine")
     assert not list(tmp_path.iterdir())
-    write_gguf(to_family(model), tokenizer, tmp_path / "m.gguf", "bf16", name="mine")
+    write_gguf(to_llama_cpp(model), tokenizer, tmp_path / "m.gguf", "bf16", name="mine")
 
 
 def test_rows_that_make_no_blocks(tokenizer, tmp_path: Path) -> None:
     """Of 40 numbers, where a block has 32; the MLP's way down has rows of 128."""
-    exported = to_family(build(tokenizer, "modern", hidden_size=40, head_dim=10))
+    exported = to_llama_cpp(build(tokenizer, "modern", hidden_size=40, head_dim=10))
     assert write_gguf(exported, tokenizer, tmp_path / "m.gguf", "q8_0", name="mine") == 13
     types = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(tmp_path / "m.gguf").tensors}
     assert types["blk.0.ffn_down.weight"] == "Q8_0"
@@ -211,7 +212,7 @@ def test_rows_that_make_no_blocks(tokenizer, tmp_path: Path) -> None:
 
 
 def test_the_check_notices(tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    exported = to_family(build(tokenizer, "modern"))
+    exported = to_llama_cpp(build(tokenizer, "modern"))
     write_gguf(exported, tokenizer, tmp_path / "m.gguf", name="mine")
     with torch.no_grad():
         exported.model.layers[1].self_attn.k_proj.weight[3] += 0.01
@@ -223,7 +224,7 @@ def test_the_check_notices(tokenizer, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_near_ties(tokenizer) -> None:
-    model = to_family(build(tokenizer, "modern"))
+    model = to_llama_cpp(build(tokenizer, "modern"))
     prompt = tokenizer("To be")["input_ids"]
     ours = gguf_checks.continuation(model, prompt, 6)
     assert not gguf_checks.is_near_tie(model, prompt, ours, 0.01)
@@ -271,7 +272,7 @@ def test_modelfile(tokenizer) -> None:
 
 
 def test_vocabulary_survives_the_file(any_tokenizer, tmp_path: Path) -> None:
-    exported = to_family(build(any_tokenizer, "gpt2"))
+    exported = to_llama_cpp(build(any_tokenizer, "gpt2"))
     write_gguf(exported, any_tokenizer, tmp_path / "m.gguf", "f32", name="mine")
     assert read_tokenizer(tmp_path / "m.gguf") == GGUFTokenizer.of(any_tokenizer, 320)
     reader = gguf.GGUFReader(tmp_path / "m.gguf")

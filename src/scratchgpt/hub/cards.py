@@ -87,7 +87,11 @@ def card_text(directory: Path, repo_id: str | None = None) -> str:
         text = _data_set_card(directory)
     else:
         text = f"---\n{metadata(facts).to_yaml()}\n---\n\n{body(facts, repo_id or PLACEHOLDER)}"
-    text = without_private_paths(text)
+    return signed(without_private_paths(text))
+
+
+def signed(text: str) -> str:
+    """A card with the line at its end that says that nobody has edited it."""
     return text + END.format(_hash(text))
 
 

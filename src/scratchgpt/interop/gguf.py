@@ -25,9 +25,8 @@ from transformers.pytorch_utils import Conv1D
 from ..configuration_scratchgpt import ScratchGPTConfig
 from ..modeling_scratchgpt import ScratchGPTForCausalLM
 from .checks import check_expressible
+from .families import to_family
 from .gguf_tokenizer import GGUFTokenizer
-from .gpt2 import to_gpt2
-from .qwen3_llama import to_llama, to_qwen3
 
 BLOCK = 32
 """Numbers that share a scale."""
@@ -46,17 +45,14 @@ def check_gguf() -> None:
         raise ValueError('GGUF needs the package gguf: pip install "scratchgpt[gguf]"') from error
 
 
-def to_family(model: ScratchGPTForCausalLM) -> Any:
+def to_llama_cpp(model: ScratchGPTForCausalLM) -> Any:
     """The model as GPT-2, Qwen3 or Llama, whichever it is; a copy.
 
     Raises:
         ValueError: for a model that llama.cpp cannot express; names the fields.
     """
-    config = model.config
-    _check_llama_cpp(config)
-    if config.position_embedding_type == "learned":
-        return to_gpt2(model)
-    return to_qwen3(model) if config.qk_norm else to_llama(model)
+    _check_llama_cpp(model.config)
+    return to_family(model)
 
 
 def _check_llama_cpp(config: ScratchGPTConfig) -> None:
@@ -83,8 +79,8 @@ def write_gguf(
     """Writes a GGUF file, which must not be there yet.
 
     Args:
-        exported: what `to_family` returns. Afterwards it is in fp32, with the weights rounded as they are in the file,
-            so that what reads the file can be compared with it exactly.
+        exported: what `to_llama_cpp` returns. Afterwards it is in fp32, with the weights rounded as they are in the
+            file, so that what reads the file can be compared with it exactly.
         tokenizer: the model's, of transformers.
         quantization: one of `QUANTIZATIONS`.
         name: of the model, as programs show it.

@@ -14,23 +14,19 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from .checks import check_same_logits, logits_of, sample_ids
+from .checks import (
+    AWKWARD,
+    NUM_WRITTEN,
+    check_same_ids,
+    check_same_logits,
+    continuation,
+    is_near_tie,
+    logits_of,
+    prompt_ids,
+    sample_ids,
+)
 from .gguf import read_tokenizer
 from .llama_cpp import LlamaServer, llama_program, llama_server
-
-AWKWARD = (
-    "I'm sure they'll say it's YOU'RE, I'LL, O'Neil's or 'tis; don't!\n\n\n  Two   spaces,\ttabs\t\t, "
-    'trailing  \r\n\r\n1234567890 3.14159 2,000,000 ½ ² Ⅳ ٣٤ x²+y²≠z³ ==> {"key": [1, 2]}\n\tdef f(x):\n\t\treturn x\n'
-    "naïve café Straße ǅ Ωμέγα Привет, мир! שלום مرحبا नमस्ते ไทย 日本語のテキスト。中文 한국어 e\u0301 \u1e9b\u0323 "
-    "🙂👩‍👩‍👧‍👦🏳️‍🌈 \u00a0\u2003\u3000\u200b\ufeff\u2028 “quotes” – — … http://a.b/c?d=e&f#g __init__ C++ <b>&amp;</b> "
-    "<|endoftext|><|user|> hi<|end|> <|assistant|>\n<|pad|><|not special|> \x00\x01\x7f\x85 𝔘𝔫𝔦 𐍈 \U000e0041\n \n"
-)
-"""What tokenizers stumble over: contractions, runs of spaces and line ends, digits, scripts, emoji, controls."""
-
-PROMPTS = ("The", "Once upon a time, there was a", "1, 2, 3,")
-
-NUM_WRITTEN = 20
-"""Ids that follow each prompt, where the context has room."""
 
 NUM_COMPARED = 10
 """The likeliest ids, of which llama.cpp's log-probabilities are compared."""
@@ -51,22 +47,20 @@ def check_gguf_file(file: str | os.PathLike[str], rounded: Any, tokenizer: Any) 
     Raises:
         ValueError: where the file says something else; names what.
     """
-    prompts = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in PROMPTS]
     context = rounded.config.max_position_embeddings
-    prompts = [ids[: context // 2] for ids in prompts if ids]
+    prompts = prompt_ids(tokenizer, context)
     ids = sample_ids(tokenizer, rounded.config.vocab_size, context)
     if llama_program() is not None:
         with llama_server(file, context) as server:
             return _check_with_llama_cpp(server, rounded, tokenizer, ids, prompts)
-    _check_ids(read_tokenizer(file).reread().encode(AWKWARD), tokenizer)
+    check_same_ids(read_tokenizer(file).reread().encode(AWKWARD), tokenizer)
     read: Any = AutoModelForCausalLM.from_pretrained(
         Path(file).parent, gguf_file=Path(file).name, config=rounded.config, dtype=torch.float32
     ).eval()
     read.generation_config = rounded.generation_config
     difference = check_same_logits(logits_of(rounded, ids), logits_of(read, ids))
     for prompt in prompts:
-        if (theirs := continuation(read, prompt)) != (ours := continuation(rounded, prompt)):
-            raise ValueError(f"the file continues {prompt} with {theirs}, and the model with {ours}")
+        is_near_tie(rounded, prompt, continuation(read, prompt), difference)
     return f"read by transformers: logits of {ids.shape[1]} tokens agree, largest difference {difference:.2e}"
 
 
@@ -90,31 +84,11 @@ def same_ids(server: LlamaServer, tokenizer: Any, text: str) -> bool:
     )
 
 
-def continuation(model: Any, prompt: list[int], count: int = NUM_WRITTEN) -> list[int]:
-    """The ids that follow a prompt, the likeliest each time; an end of text ends them."""
-    count = min(count, model.config.max_position_embeddings - len(prompt))
-    ids = torch.tensor([prompt])
-    written = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=count)
-    return written[0, len(prompt) :].tolist()
-
-
-def _check_ids(theirs: list[int], tokenizer: Any) -> None:
-    ours = tokenizer(AWKWARD, add_special_tokens=False)["input_ids"]
-    if theirs != ours:
-        first = next(
-            (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs))
-        )
-        raise ValueError(
-            f"the file's tokenizer gives other ids from the one at {first} on: {theirs[first : first + 5]}, and the "
-            f"model's {ours[first : first + 5]} ({tokenizer.decode(ours[first : first + 5])!r})"
-        )
-
-
 @torch.no_grad()
 def _check_with_llama_cpp(
     server: LlamaServer, rounded: Any, tokenizer: Any, ids: torch.Tensor, prompts: list[list[int]]
 ) -> str:
-    _check_ids(server.tokenize(AWKWARD), tokenizer)
+    check_same_ids(server.tokenize(AWKWARD), tokenizer)
     largest = 0.0
     for length in range(1, ids.shape[1] + 1):
         prompt = ids[:, :length]
@@ -131,29 +105,3 @@ def _check_with_llama_cpp(
     return (
         f"read by llama.cpp: log-probabilities of {ids.shape[1]} tokens agree, largest difference {largest:.2e}{ties}"
     )
-
-
-@torch.no_grad()
-def is_near_tie(model: Any, prompt: list[int], theirs: list[int], tolerance: float) -> bool:
-    """Whether somebody else's continuation parts from the model's own where two ids are about as likely.
-
-    Args:
-        tolerance: of the log-probabilities: two ids nearer to each other than twice that are a tie.
-
-    Returns:
-        False where both write the same.
-
-    Raises:
-        ValueError: where they part at no tie.
-    """
-    ours = continuation(model, prompt, len(theirs))
-    for i, (own, other) in enumerate(zip(ours, theirs, strict=False)):
-        if own != other:
-            logits = logits_of(model, torch.tensor([prompt + ours[:i]]))[0, -1]
-            if (gap := (logits[own] - logits[other]).item()) > 2 * tolerance:
-                raise ValueError(
-                    f"llama.cpp continues {prompt} with {theirs[: i + 1]}, and the model with {ours[: i + 1]}, "
-                    f"which is likelier by {gap:.2e}"
-                )
-            return True
-    return False
