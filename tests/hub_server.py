@@ -154,15 +154,15 @@ class Handler(BaseHTTPRequestHandler):
             return self.store(sent["oid"], b"".join(parts))
         if path == "/api/validate-yaml":
             return self.respond(200, {"errors": [], "warnings": []})
-        if match := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
-            return self.resolve("datasets" if match[1] else "models", *match.groups()[1:])
+        if match := re.fullmatch(r"/(datasets/|spaces/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            return self.resolve((match[1] or "models/")[:-1], *match.groups()[1:])
         if not self.known and self.command != "GET":
             return self.fail(401, "Invalid username or password.")
         if path == "/api/repos/create":
             return self.create()
-        if match := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch", path):
+        if match := re.fullmatch(r"/(datasets/|spaces/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch", path):
             return self.batch()
-        if match := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/([^/]+))?(?:/(.+))?", path):
+        if match := re.fullmatch(r"/api/(models|datasets|spaces)/([^/]+/[^/]+)(?:/([^/]+))?(?:/(.+))?", path):
             repository = self.repository(f"{match[1]}/{match[2]}")
             if repository is not None:
                 self.api(repository, f"{match[1]}/{match[2]}", match[3] or "revision", match[4] or "main")
@@ -180,6 +180,8 @@ class Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.body)
         owner = asked.get("organization") or "somebody"
         name = f"{asked.get('type') or 'model'}s/{owner}/{asked['name']}"
+        if asked.get("type") == "space" and asked.get("sdk") != "static":
+            return self.fail(400, "a Space needs an sdk")
         if owner != "somebody":
             return self.fail(403, "You don't have the rights to create a model under this namespace")
         url = f"{self.hub.address}/{name.removeprefix('models/')}"

@@ -185,15 +185,16 @@ def test_chat(visitor: Visitor) -> None:
     assert visitor.page.evaluate("window.forged") is None
     visitor.see("chat")
 
+    visitor.press("Forget")
+    visitor.page.get_by_label("user's message").first.wait_for(state="detached")
     visitor.choose("Model", "base")
+    visitor.field("System message").fill("")
     visitor.field("number input for Tokens, at most").fill("512")
-    message.fill("On and on?")
+    message.fill("On and on?")  # which this model answers with as much as it may
     visitor.press("Send")
     visitor.panel.get_by_text("processing").first.wait_for()
     visitor.press("Stop")
     visitor.panel.get_by_text("stopped").wait_for()
-    visitor.press("Forget")
-    visitor.page.get_by_label("user's message").first.wait_for(state="detached")
 
 
 def test_classify(visitor: Visitor) -> None:

@@ -257,6 +257,8 @@ MISTAKES = [
     ("export_model", "--to gguf --model_name_or_path relu", "hidden_act=relu"),
     ("export_model", "--to gguf --output_dir full", "full is not empty"),
     ("export_model", "--to onnx --quantization q8_0", "--quantization q8_0 is for --to gguf"),
+    ("export_model", "--to gguf --quantization int8", "--quantization int8 is for --to web"),
+    ("export_model", "--to web --output_dir full --overwrite", "full holds no model/page.json"),
     ("export_model", "--to onnx --model_name_or_path no_tokenizer", "no_tokenizer has no tokenizer.json"),
     ("export_model", "--to onnx --output_dir full --overwrite", "full holds no onnx/model.onnx"),
     ("export_model", "--to gguf --output_dir full --overwrite", "full holds no Modelfile"),

@@ -173,6 +173,27 @@ def test_what_was_pushed_answers_elsewhere(model: Path, adapter: Path, data: Pat
     assert "base_model: somebody/model" in hub.files("models/somebody/adapter")["README.md"].decode()
 
 
+def test_a_page_goes_to_a_static_space(hub: Hub, model: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page"
+    for name, content in {
+        "index.html": "<p>", "model/page.json": "{}", "README.md": "---\nsdk: static\n---\n",
+        "runtime/ort.mjs": 'home = "/home/web_user"', "model/model.onnx": "\0",
+    }.items():  # fmt: skip
+        (page / name).parent.mkdir(parents=True, exist_ok=True)
+        (page / name).write_text(content)
+    with pytest.raises(ValueError, match="add --space"):
+        push_to_hub.main([str(page), "--repo_id", "somebody/page"])
+    with pytest.raises(ValueError, match="--space is for a page"):
+        push_to_hub.main([str(model), "--repo_id", "somebody/page", "--space"])
+    push_to_hub.main([str(page), "--repo_id", "somebody/page", "--space"])
+    assert list(hub.repositories) == ["spaces/somebody/page"]
+    found = hub.files("spaces/somebody/page")
+    assert {"index.html", "model/page.json", "model/model.onnx", "runtime/ort.mjs"} < found.keys()
+    (page / "page.js").write_text('read("/home/somebody/model")')
+    with pytest.raises(ValueError, match="an absolute path"):
+        push_to_hub.main([str(page), "--repo_id", "somebody/page", "--space"])
+
+
 def test_push_again_sends_what_is_new(model: Path, copy: Path, hub: Hub) -> None:
     first = push(model, "somebody/model")
     assert (first.sent, first.there) == (len(files_to_push(model)), 0)

@@ -1,4 +1,4 @@
-"""Push a model, adapter, tokenizer or data set to the Hub.
+"""Push a model, adapter, tokenizer, data set or page to the Hub.
 
 The client of `huggingface_hub` sends the files. It compares them with what is there, so a push that broke off goes on
 when it is started again: neither a file that is in the repository nor a large one that has arrived is sent again.
@@ -56,7 +56,8 @@ class Pushed:
 
 
 def repo_type(directory: Path) -> str:
-    return "dataset" if kind_of(directory) == "data set" else "model"
+    """Of the Hub's kinds of repositories, the one where a directory belongs."""
+    return {"data set": "dataset", "page": "space"}.get(kind_of(directory), "model")
 
 
 def sizes(directory: Path) -> dict[str, int]:
@@ -189,7 +190,8 @@ def push(
     message = commit_message or f"Upload {kind_of(directory)}"
     where: dict[str, Any] = {"repo_id": repo_id, "repo_type": kind}
     try:
-        url = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True)
+        space_sdk = "static" if kind == "space" else None
+        url = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=space_sdk)
         where["repo_id"] = url.repo_id
         if revision is not None and revision != constants.DEFAULT_REVISION and not revision.startswith("refs/"):
             api.create_branch(**where, branch=revision, exist_ok=True)

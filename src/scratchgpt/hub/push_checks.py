@@ -20,7 +20,7 @@ from .card_facts import BUILD
 from .cards import CARD, check_card
 from .names import local_copy
 
-Kind = Literal["model", "adapter", "tokenizer", "data set"]
+Kind = Literal["model", "adapter", "tokenizer", "data set", "page"]
 
 NOT_PUSHED = {"training_state", ".git", ".cache", "__pycache__", ".DS_Store"}
 """Files and folders that stay here: what only resuming needs, and what other programs leave."""
@@ -30,6 +30,9 @@ PICKLES = {".bin", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".dill"
 
 DATA = {".jsonl", ".parquet", ".csv", ".tsv", ".arrow", ".txt"}
 """What a directory of data that no builder made consists of. Its texts are the user's own: they may name any path."""
+
+PAGE = "model/page.json"
+"""What a page for the browser has, as `export --to web` writes it."""
 
 VOCABULARIES = {"tokenizer.json", "vocab.json", "merges.txt"}
 """Their tokens are pieces of texts."""
@@ -120,7 +123,9 @@ def kind_of(directory: Path) -> Kind:
         ValueError: for a directory that holds nothing of what can be pushed.
     """
     if not directory.is_dir():
-        raise ValueError(f"{directory} is no directory: give that of a model, adapter, tokenizer or data set")
+        raise ValueError(f"{directory} is no directory: give that of a model, adapter, tokenizer, data set or page")
+    if (directory / PAGE).is_file():
+        return "page"
     if (directory / "adapter_config.json").is_file():
         return "adapter"
     if (directory / "config.json").is_file():
@@ -197,7 +202,11 @@ def check_files(directory: Path, with_card: bool = True) -> None:
             raise ValueError(f"{name} in {directory} can run code when it is opened: weights go as safetensors only")
     if kind in ("model", "adapter") and not any(file.suffix == ".safetensors" for file in files):
         raise ValueError(f"{directory} holds no safetensors: its weights are missing")
+    # A page's run-time is as it came from its packages; one of them knows a folder of an emulated system.
+    of_packages = [directory / "runtime"] if kind == "page" else []
     for file in files:
+        if file.parent in of_packages:
+            continue
         if found := private_text(file, texts_are_data=kind == "data set"):
             raise ValueError(f"{file.relative_to(directory).as_posix()} in {directory} holds {found}: take it out")
     if with_card and (problems := _card_problems(directory, kind)):
@@ -205,8 +214,8 @@ def check_files(directory: Path, with_card: bool = True) -> None:
 
 
 def _card_problems(directory: Path, kind: Kind) -> list[str]:
-    if kind == "data set" and not (directory / BUILD).is_file():  # whoever made it describes it
-        return [] if (directory / CARD).is_file() else [f"{CARD} is missing: write what the data is"]
+    if kind == "page" or (kind == "data set" and not (directory / BUILD).is_file()):  # whoever made it describes it
+        return [] if (directory / CARD).is_file() else [f"{CARD} is missing: write what it is"]
     return check_card(directory)
 
 
@@ -305,7 +314,7 @@ def check_answers(directory: Path) -> None:
         ValueError: names what differs, or the error there.
     """
     kind = kind_of(directory)
-    if kind == "data set":
+    if kind in ("data set", "page"):  # a page was tried when it was written
         return
     with tempfile.TemporaryDirectory() as folder:
         runs = {local: _answer(directory, kind, Path(folder), local) for local in ("", "local")}

@@ -138,7 +138,6 @@ def page_facts(exported: Any, tokenizer: Any, title: str, is_chat: bool) -> dict
         "head_dim": head_dim,
         "ends": settings["eos_token_id"],
         "never": settings["suppress_tokens"] or [],
-        "special": sorted(tokenizer.all_special_ids),
         "sampling": sampling,
     }
 

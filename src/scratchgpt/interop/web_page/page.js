@@ -3,11 +3,12 @@
 import { Model, probabilities, seeded, write } from "./model.js";
 
 const SHOWN = 10; // tokens of the distribution
+const TYPING = 400; // milliseconds without a key, after which a text is looked at
 const ROUND = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const $ = (id) => document.getElementById(id);
 const SETTINGS = ["temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_new_tokens"];
 
-let model, stopped = false, busy = false;
+let model, stopped = false, busy = false, turn = Promise.resolve(), typing = 0;
 let shown = []; // the ids whose last token the panels are about
 let messages = []; // of the chat, without the system message
 
@@ -100,26 +101,30 @@ async function look(ids) {
 
 // Writing
 
-// One thing at a time; whatever goes wrong is said.
+const BUTTONS = "#write, #one, #clear, #send, #new-chat, #modes button, #next button";
+
+function setBusy(value) {
+  busy = value;
+  document.querySelectorAll(BUTTONS).forEach((each) => (each.disabled = busy));
+  if (inChat()) document.querySelectorAll("#next button").forEach((each) => (each.disabled = true));
+  $("stop").disabled = !busy;
+}
+
+// The model does one thing after the other; whatever goes wrong is said.
+function queue(work) {
+  turn = turn.then(work).catch((error) => say(error.message, true));
+  return turn;
+}
+
+// What a button does: the others wait meanwhile, and Stop can be pressed.
 async function guarded(work) {
   if (busy) return;
-  busy = true;
+  clearTimeout(typing);
   stopped = false;
-  document.querySelectorAll("#write, #one, #clear, #send, #new-chat, #modes button, #next button")
-    .forEach((each) => (each.disabled = true));
-  $("stop").disabled = false;
-  try {
-    await pause();
-    await work();
-  } catch (error) {
-    say(error.message, true);
-  } finally {
-    busy = false;
-    document.querySelectorAll("#write, #one, #clear, #send, #new-chat, #modes button, #next button")
-      .forEach((each) => (each.disabled = false));
-    if (inChat()) document.querySelectorAll("#next button").forEach((each) => (each.disabled = true));
-    $("stop").disabled = true;
-  }
+  setBusy(true);
+  await queue(pause);
+  await queue(work);
+  setBusy(false);
 }
 
 // Writes on from `ids`; onText gets the new ids each time. Returns the new ids, without the one that ends a text.
@@ -221,7 +226,10 @@ function connect() {
   $("write").addEventListener("click", () => guarded(() => continueText(settings().max_new_tokens)));
   $("one").addEventListener("click", () => guarded(() => continueText(1)));
   $("clear").addEventListener("click", () => guarded(() => show([])));
-  $("text").addEventListener("change", () => guarded(() => look(model.encode($("text").value))));
+  $("text").addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(() => queue(() => look(model.encode($("text").value))), TYPING);
+  });
   $("stop").addEventListener("click", () => (stopped = true));
   $("asking").addEventListener("submit", (event) => (event.preventDefault(), guarded(ask)));
   $("question").addEventListener("keydown", (event) => {
