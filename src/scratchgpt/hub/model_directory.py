@@ -106,6 +106,21 @@ def load_model(kind: Any, directory: str | os.PathLike[str], *, new_head: bool =
     return model
 
 
+def check_trainable(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase) -> None:
+    """Makes sure that `model` can be trained on what `tokenizer` makes of texts.
+
+    Raises:
+        ValueError: as `check_tokenizer` and `check_finite_weights`, and for one in few bits without an adapter.
+    """
+    if not is_adapted(model) and "quantization_config" in model.config.to_dict():
+        raise ValueError(
+            "the base is rounded to few bits, and cannot be trained whole: give what it was made from, or an adapter "
+            "(--tuning lora)"
+        )
+    check_tokenizer(model, tokenizer)
+    check_finite_weights(dict(model.named_parameters()), "the base")
+
+
 def check_finite_weights(tensors: Mapping[str, torch.Tensor], where: str) -> None:
     """Makes sure that no number among `tensors` is infinite or not a number.
 

@@ -41,8 +41,7 @@ from ..hub.background_push import BackgroundPush
 from ..hub.cards import write_card
 from ..hub.fingerprints import base_reference
 from ..hub.model_directory import (
-    check_finite_weights,
-    check_tokenizer,
+    check_trainable,
     count_parameters,
     is_adapted,
     save_model,
@@ -102,13 +101,7 @@ def train(
         RewardError: where a reward of the user's gives no number; the state before that step is saved.
         CheckpointError: where a checkpoint cannot be written or the one asked for is broken.
     """
-    if not is_adapted(model) and "quantization_config" in model.config.to_dict():
-        raise ValueError(
-            "the base is rounded to few bits, and cannot be trained whole: give what it was made from, or an adapter "
-            "(--tuning lora)"
-        )
-    check_tokenizer(model, tokenizer)
-    check_finite_weights(dict(model.named_parameters()), "the base")
+    check_trainable(model, tokenizer)
     transformers_logging.disable_progress_bar()  # a bar for every saved file, inside of ours
     run = _Run(task, model, tokenizer, arguments, accelerator, data_fingerprint)
     lock = OutputDirectoryLock(run.output_dir) if accelerator.is_main_process else contextlib.nullcontext()
