@@ -10,6 +10,7 @@ import importlib.util
 import json
 import re
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +19,14 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from transformers.generation.logits_process import (
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from recipes import export_model
 from scratchgpt import ScratchGPTForCausalLM
@@ -52,6 +61,8 @@ def page(make_config, tokenizer, tmp_path_factory) -> Page:
     page = folder / "out"
     torch.manual_seed(0)
     model = ScratchGPTForCausalLM(make_config("modern", num_key_value_heads=2)).eval()
+    with torch.no_grad():  # no token that ends a text is ever the likeliest
+        model.get_input_embeddings().weight[tokenizer.all_special_ids] = 0
     save_model(model, tokenizer, folder / "mine")
     (folder / "mine" / "README.md").write_text("---\nlicense: mit\ntags: [chat-model]\n---\nMine.\n")
     (folder / "mine" / "manifest.json").unlink()
@@ -103,6 +114,43 @@ def test_another_graph_or_tokenizer_is_noticed(page: Page, tmp_path: Path) -> No
     (copy / "model" / "model.onnx").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="Node cannot run the page"):
         check_page(copy, exported, page.tokenizer, facts, True)
+
+
+PROBABILITIES = """
+const { probabilities } = await import(process.argv[1]);
+const { logits, seen, never, settings } = JSON.parse(process.argv[2]);
+console.log(JSON.stringify(settings.map((each) => Array.from(probabilities(logits, each, seen, never)))));
+"""
+
+
+def test_probabilities_are_those_of_generate(page: Page) -> None:
+    plain = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
+    changes: list[dict[str, float]] = [
+        {}, {"temperature": 0.6}, {"top_k": 5}, {"top_p": 0.7}, {"min_p": 0.2}, {"repetition_penalty": 1.7},
+        {"temperature": 1.4, "top_k": 30, "top_p": 0.8, "min_p": 0.05, "repetition_penalty": 1.2},
+    ]  # fmt: skip
+    settings, never, seen = [{**plain, **change} for change in changes], [3, 4], [7, 7, 11, 30]
+    logits = 2 * torch.randn(60, generator=torch.Generator().manual_seed(0))
+    job = {"logits": logits.tolist(), "seen": seen, "never": never, "settings": settings}
+    command = [
+        "node",
+        "--input-type=module",
+        "-e",
+        PROBABILITIES,
+        (page.folder / "model.js").as_uri(),
+        json.dumps(job),
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    ids = torch.tensor([seen])
+    for each, found in zip(settings, json.loads(run.stdout), strict=True):
+        scores = RepetitionPenaltyLogitsProcessor(each["repetition_penalty"])(ids, logits[None].clone())
+        scores = SuppressTokensLogitsProcessor(never)(ids, scores)
+        scores = TemperatureLogitsWarper(each["temperature"])(ids, scores)
+        scores = TopKLogitsWarper(each["top_k"])(ids, scores) if each["top_k"] else scores
+        scores = TopPLogitsWarper(each["top_p"])(ids, scores)
+        scores = MinPLogitsWarper(each["min_p"])(ids, scores)
+        torch.testing.assert_close(torch.tensor(found), scores.softmax(-1)[0], atol=1e-6, rtol=1e-4)
 
 
 class Quiet(SimpleHTTPRequestHandler):

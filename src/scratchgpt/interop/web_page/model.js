@@ -88,21 +88,23 @@ export function probabilities(logits, settings, seen, never = []) {
   const scores = Float32Array.from(logits);
   for (const id of new Set(seen)) scores[id] *= scores[id] < 0 ? repetition_penalty : 1 / repetition_penalty;
   for (const id of never) scores[id] = -Infinity;
-  const order = Array.from(scores.keys()).sort((a, b) => scores[b] - scores[a] || a - b);
-  if (temperature === 0) return scores.map((_, id) => Number(id === order[0]));
-  const highest = scores[order[0]];
-  const result = scores.map((score) => Math.exp((score - highest) / temperature));
-  const keep = (count) => order.splice(count).forEach((id) => (result[id] = 0));
-  const sum = () => order.reduce((total, id) => total + result[id], 0);
-  if (top_k > 0) keep(top_k);
-  if (top_p < 1) {
-    const enough = top_p * sum();
-    let count = 0, total = 0;
-    while (count < order.length && total < enough) total += result[order[count++]];
-    keep(Math.max(count, 1));
+  const sorted = scores.slice().sort().reverse();
+  if (temperature === 0) {
+    const best = scores.indexOf(sorted[0]);
+    return scores.map((_, id) => Number(id === best));
   }
-  if (min_p > 0) keep(order.filter((id) => result[id] >= min_p * result[order[0]]).length);
-  const total = sum();
+  const weight = (score) => Math.exp((score - sorted[0]) / temperature);
+  let count = top_k > 0 ? Math.min(top_k, scores.length) : scores.length; // how many of the highest are left
+  if (top_p < 1) {
+    let missing = top_p * sorted.subarray(0, count).reduce((sum, score) => sum + weight(score), 0);
+    for (let i = 0; i < count && missing > 0; i++) {
+      missing -= weight(sorted[i]);
+      if (missing <= 0) count = i + 1;
+    }
+  }
+  const lowest = Math.max(sorted[count - 1], min_p > 0 ? sorted[0] + temperature * Math.log(min_p) : -Infinity);
+  const result = scores.map((score) => (score >= lowest ? weight(score) : 0));
+  const total = result.reduce((sum, value) => sum + value, 0);
   return result.map((value) => value / total);
 }
 
