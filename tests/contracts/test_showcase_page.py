@@ -219,6 +219,7 @@ def test_memory_is_flat_over_two_hundred_requests(served: Served) -> None:
 
 
 @with_gradio
+@pytest.mark.timeout(900)
 def test_an_app_folder_serves_the_page_by_itself(tmp_path: Path) -> None:
     """Nothing of the runs is there any more, nor of the documents."""
     runs, documents, port = make_runs(tmp_path / "runs"), tmp_path / "documents", free_port()
