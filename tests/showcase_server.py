@@ -57,7 +57,7 @@ class Served:
     def client(self) -> Any:
         from gradio_client import Client
 
-        return Client(self.url, verbose=False)
+        return Client(self.url, verbose=False, httpx_kwargs={"timeout": 120})  # a busy machine is no failure
 
 
 @contextmanager

@@ -193,6 +193,7 @@ def test_whatever_a_field_holds_is_answered(served: Served, event: str, inputs: 
 
 @with_gradio
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("quiet_log")
 def test_memory_is_flat_over_two_hundred_requests(served: Served) -> None:
     """After a first hundred, in which caches fill; every tenth request is another visitor's."""
@@ -218,6 +219,7 @@ def test_memory_is_flat_over_two_hundred_requests(served: Served) -> None:
 
 
 @with_gradio
+@pytest.mark.timeout(900)
 def test_an_app_folder_serves_the_page_by_itself(tmp_path: Path) -> None:
     """Nothing of the runs is there any more, nor of the documents."""
     runs, documents, port = make_runs(tmp_path / "runs"), tmp_path / "documents", free_port()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,16 @@ def test_depth_norms(model: Any) -> None:
     square = sum(float(each.detach().square().sum()) for each in first) / sum(each.numel() for each in first)
     assert found.weights["attention"][0] == pytest.approx(square**0.5, rel=1e-5)
     assert all(len(each) == LAYERS for each in (*found.weights.values(), *found.added.values()))
+    # Where attention adds nothing, the rest adds what is between the hidden states.
+    with torch.no_grad():
+        for output in parts_of(model).outputs:
+            for parameter in output.parameters():
+                parameter.zero_()
+    silent = depth_norms(model, TOKENIZER, TEXT)
+    hidden = by_hand(model, TEXT, output_hidden_states=True).hidden_states
+    between = [float((after - before).square().mean().sqrt()) for before, after in pairwise(hidden[:-1])]
+    assert silent.added["attention adds"] == [0.0] * LAYERS
+    assert silent.added["the rest adds"][:-1] == pytest.approx(between, rel=1e-4)
 
 
 def test_figures(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_what_has_been_imported_is_left_alone(package: Path) -> None:
 def test_what_is_checked_first_needs_no_torch(tmp_path: Path) -> None:
     program = (
         "from scratchgpt_cli.light import *\npostpone('scratchgpt')\n"
-        "import scratchgpt.arguments, scratchgpt.showcase.finding, scratchgpt.showcase.waiting\n"
+        "import scratchgpt.arguments, scratchgpt.data.text, scratchgpt.showcase.finding, scratchgpt.showcase.waiting\n"
         "print('torch' in sys.modules)\n"
         "from scratchgpt import ScratchGPTConfig\nfrom transformers import AutoConfig\n"
         "print(type(AutoConfig.for_model('scratchgpt')) is ScratchGPTConfig)"

@@ -27,7 +27,7 @@ button.sg-token:hover, button.sg-token:focus-visible, .sg-chosen { outline: 2px 
 .sg-bar span { position: absolute; left: 0; border-radius: 4px; background: #3b82f6; height: 9px; top: 0; }
 .sg-bar span + span { top: 9px; background: #f97316; }
 .sg-bar span:only-child { height: 18px; }
-.sg-number { font-variant-numeric: tabular-nums; text-align: right; }
+.sg-number { font-variant-numeric: tabular-nums; text-align: right; font-size: 0.85em; }
 .sg-note { color: var(--body-text-color-subdued); margin: 4px 0; }
 .sg-quotation { border-left: 3px solid var(--border-color-primary); margin: 4px 0; padding: 2px 12px;
   white-space: pre-line; overflow-wrap: anywhere; color: var(--body-text-color); }
