@@ -34,15 +34,15 @@ PICTURE = ROOT / "docs" / "images" / "reinforcement.png"
 LABELS, HELD_OUT = 600, 1000
 SHAPE = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "context_length": 64}
 COMMON = {"compile": False, "mixed_precision": "no", "logging_steps": 10, "save_steps": 10_000}
-PRETRAIN = {"max_steps": 400, "per_device_train_batch_size": 16, "learning_rate": 3e-3, "warmup_steps": 20}
-TUNE = {"tuning": "full", "per_device_train_batch_size": 12, "learning_rate": 2e-3}
+PRETRAIN = {"max_steps": 1000, "per_device_train_batch_size": 16, "learning_rate": 3e-3, "warmup_steps": 20}
+TUNE = {"tuning": "full", "per_device_train_batch_size": 12, "learning_rate": 3e-3}
 REINFORCE = {
     "tuning": "full", "response_tokens": 6, "per_device_train_batch_size": 32, "group_size": 8, "warmup_steps": 5,
     "sampling_batch_size": 1024, "eval_questions": HELD_OUT, "load_best_at_end": False, "eval_on_start": True,
 }  # fmt: skip
-STEPS = {"start": 250, "grpo": 120, "rejection": 160, "more": 800, "all": 800}
+STEPS = {"start": 400, "grpo": 120, "rejection": 160, "more": 800, "all": 800}
 METHODS = {
-    "grpo": {"method": "grpo", "learning_rate": 1e-3},
+    "grpo": {"method": "grpo", "learning_rate": 5e-4},
     "rejection": {"method": "rejection", "learning_rate": 1e-3, "per_device_train_batch_size": 64, "group_size": 4},
 }
 NAMES = {
@@ -74,8 +74,9 @@ def prepare(work: Path) -> None:
             [f"--{n}={v}" for n, v in {**arguments, "test_fraction": 0.3, "output_dir": work / "sums"}.items()]
         )
     if not (work / "other").exists():
-        arguments = {"max_level": 1, "longer": 0, "questions": 3000, "output_dir": work / "other"}
-        arithmetic.main([f"--{n}={v}" for n, v in arguments.items()])
+        arguments = {"max_level": 2, "longer": 0, "questions": 2500, "output_dir": work / "other"}
+        others = [name for name in arithmetic.TASKS if name != "addition"]
+        arithmetic.main([*(f"--{n}={v}" for n, v in arguments.items()), "--tasks", *others])
     if not (work / "tokenizer").exists():
         data = f"--data={work / 'other' / 'text'}"
         train_tokenizer.main([data, "--vocab_size=300", f"--output_dir={work / 'tokenizer'}"])

@@ -48,7 +48,10 @@ def moved(model: Any) -> Any:
     [
         ({}, {"loss_type": "bnpo"}),  # the mean over all tokens, which is that of dapo on a single batch
         ({"length_normalization": True}, {"loss_type": "grpo"}),
-        ({"kl_weight": 0.1, "clip_high": 0.2}, {"loss_type": "bnpo", "epsilon_high": 0.2}),
+        (
+            {"kl_weight": 0.1, "clip_high": 0.2},
+            {"loss_type": "bnpo", "epsilon_high": 0.2, "use_bias_correction_kl": True},
+        ),
     ],
 )
 def test_loss_and_gradients_are_those_of_trl(

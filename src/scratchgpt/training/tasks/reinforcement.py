@@ -4,15 +4,16 @@ Of each question G answers are sampled. With r their rewards and A the advantage
 
     grpo        A = r − mean of the group's r                                  GRPO, Shao et al. 2024
                 −min(ρ A, clip(ρ, 1 − clip_low, 1 + clip_high) A)  at every token,  ρ = π / π of when it was sampled
-                + kl_weight · (π_ref/π − 1 − log π_ref/π)
+                + kl_weight · ρ (π_ref/π − 1 − log π_ref/π)
     rejection   −log π of up to `keep` different right answers a question      rejection-sampling tuning (RAFT, Dong
                                                                                et al. 2023; RFT, Yuan et al. 2023)
 
 GRPO comes with what has since been found wrong with it: every token counts the same, in short answers and long ones,
 and the ratio has more room above than below (DAPO, Yu et al. 2025); advantages are not divided by the spread of the
 group's rewards, which would make much of the easiest and the hardest questions (Liu et al. 2025, "Understanding
-R1-Zero-Like Training"); no KL term. `length_normalization`, `scale_rewards` and `kl_weight` bring the original back. A
-group whose answers are all worth the same teaches nothing: such groups are counted.
+R1-Zero-Like Training"); no KL term. `length_normalization`, `scale_rewards` and `kl_weight` bring those back; the
+factor ρ of the KL term makes its gradient unbiased (DeepSeek-V3.2, 2025). A group whose answers are all worth the same
+teaches nothing: such groups are counted.
 
 What a step samples is a function of the weights, the seed, the step and the rank, so a run goes on exactly.
 
@@ -130,7 +131,7 @@ def policy_losses(
     if arguments.kl_weight:
         assert reference is not None
         behind = reference - log_probabilities
-        losses = losses + arguments.kl_weight * (behind.exp() - 1 - behind)
+        losses = losses + arguments.kl_weight * ratio * (behind.exp() - 1 - behind)
     return losses
 
 
