@@ -228,7 +228,6 @@ def test_every_control(page: Page, address: str, width: int, scheme: Any, tmp_pa
         assert text.input_value() == page.tokenizer.decode(ids + expected)
         assert status.text_content().startswith(f"{len(expected)} tokens")
         text.fill(TEXT)
-        text.blur()
         said(f"{len(ids)} of 128 tokens")
         rows = window.locator("#next button")
         assert rows.count() == 10
@@ -246,7 +245,7 @@ def test_every_control(page: Page, address: str, width: int, scheme: Any, tmp_pa
 
         # How it is chosen: each setting changes what is left; the same seed writes the same.
         text.fill(TEXT)
-        text.blur()
+        said(f"{len(ids)} of 128 tokens")
         set_slider(window, "temperature", 1)
         for name, value, neutral in (
             ("top_k", 3, 0), ("top_p", 0.5, 1), ("min_p", 0.5, 0), ("repetition_penalty", 1.5, 1),
