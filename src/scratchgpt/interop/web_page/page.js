@@ -122,6 +122,7 @@ async function guarded(work) {
   clearTimeout(typing);
   stopped = false;
   setBusy(true);
+  say("…");
   await queue(pause);
   await queue(work);
   setBusy(false);
@@ -146,7 +147,7 @@ async function goOn(ids, wanted, onText) {
   await look(all);
   const full = all.length >= model.facts.context ? "; the context is full" : "";
   const rate = (written.length / seconds).toFixed(1);
-  say(`${written.length} tokens${ending}, ${rate} a second; ${all.length} of ${model.facts.context} tokens${full}`);
+  say(`${written.length} token${written.length === 1 ? "" : "s"}${ending}, ${rate} a second; ${all.length} of ${model.facts.context} tokens${full}`);
   return written;
 }
 
