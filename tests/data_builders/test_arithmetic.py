@@ -85,12 +85,12 @@ def test_splits_share_no_question_and_longer_ones_are_held_out(built: Path) -> N
     text: Any = load_from_disk(built / "text")
     assert list(data) == ["train", "validation", "test", "longer"]
     trained = {row["messages"][0]["content"] for row in data["train"]}
-    sums = {tuple(sorted(re.findall(r"\d+", text))) for text in trained if "+" in text}
+    sums = {tuple(sorted(re.findall(r"\d+", asked))) for asked in trained if "+" in asked}
     for split in ("validation", "test"):
         for row in data[split]:
-            text = row["messages"][0]["content"]
-            assert text not in trained
-            assert "+" not in text or tuple(sorted(re.findall(r"\d+", text))) not in sums
+            asked = row["messages"][0]["content"]
+            assert asked not in trained
+            assert "+" not in asked or tuple(sorted(re.findall(r"\d+", asked))) not in sums
     assert {row["level"] for row in data["longer"]} == {4}
     assert {row["level"] for split in ("train", "validation", "test") for row in data[split]} == {1, 2, 3}
     for split in data.values():
