@@ -270,9 +270,9 @@ def test_every_control(page: Page, address: str, width: int, scheme: Any, tmp_pa
 
         # The attention of the last token: another layer and another head look otherwise.
         drawn = []
-        for layer, head in (("0", "mean"), ("1", "mean"), ("1", "0")):
-            window.locator("#layer").select_option(value=layer)
-            window.locator("#head").select_option(value=head)
+        for layer, head in (("1", "mean of all"), ("2", "mean of all"), ("2", "1")):
+            window.locator("#layer").select_option(label=layer)
+            window.locator("#head").select_option(label=head)
             drawn.append(window.locator("#attention").inner_html())
         assert len({*drawn}) == 3
 
