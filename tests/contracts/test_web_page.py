@@ -195,6 +195,7 @@ def test_every_control(page: Page, address: str, width: int, scheme: Any, tmp_pa
         status = window.locator("#status")
 
         def said(words: str) -> None:
+            window.locator("#stop:disabled").wait_for(state="attached")  # or a line of before is taken for it
             window.locator("#status", has_text=words).wait_for()
 
         said("The model is here.")
@@ -247,6 +248,7 @@ def test_every_control(page: Page, address: str, width: int, scheme: Any, tmp_pa
         text.fill(TEXT)
         said(f"{len(ids)} of 128 tokens")
         set_slider(window, "temperature", 1)
+        set_slider(window, "top_k", 0)  # 50 at first, as in `generate`
         for name, value, neutral in (
             ("top_k", 3, 0), ("top_p", 0.5, 1), ("min_p", 0.5, 0), ("repetition_penalty", 1.5, 1),
         ):  # fmt: skip
@@ -268,9 +270,9 @@ def test_every_control(page: Page, address: str, width: int, scheme: Any, tmp_pa
 
         # The attention of the last token: another layer and another head look otherwise.
         drawn = []
-        for layer, head in (("0", "mean"), ("1", "mean"), ("1", "0")):
-            window.locator("#layer").select_option(layer)
-            window.locator("#head").select_option(head)
+        for layer, head in (("1", "mean of all"), ("2", "mean of all"), ("2", "1")):
+            window.locator("#layer").select_option(label=layer)
+            window.locator("#head").select_option(label=head)
             drawn.append(window.locator("#attention").inner_html())
         assert len({*drawn}) == 3
 
