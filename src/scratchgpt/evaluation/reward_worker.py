@@ -52,11 +52,12 @@ def main(name: str) -> None:
     for line in sys.stdin:
         for prompt, answer, row in json.loads(line):
             try:
-                value = function(prompt, answer, row)
+                found = checked(function(prompt, answer, row))
             except Exception as error:
-                say(error=f"raised {in_words(error)}")
-            else:
-                say(**checked(value))
+                found = {"error": f"raised {in_words(error)}"}
+            say(**found)
+            if "error" in found:  # the run ends, and would end this process in the middle of the next call
+                return
 
 
 def checked(value: Any) -> dict[str, Any]:
