@@ -23,7 +23,7 @@ import torch
 from transformers import AutoTokenizer
 
 from records import RESULTS, append, machine
-from scratchgpt import ScratchGPTForCausalLM
+from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratchgpt.hub.model_directory import load_model
 from scratchgpt.interop.checks import logits_of, sample_ids
 from scratchgpt.interop.gguf import to_family, write_gguf
@@ -105,7 +105,7 @@ def main() -> None:
     arguments = parser.parse_args()
     text = arguments.text.read_text(encoding="utf-8")
     for directory in arguments.model:
-        config = ScratchGPTForCausalLM.config_class.from_pretrained(directory)
+        config = ScratchGPTConfig.from_pretrained(directory)
         for quantization in arguments.quantization:
             found = measure(directory, quantization, text, arguments.files)
             shared = {

@@ -136,7 +136,7 @@ def load_documents(source: Path) -> DatasetDict:
     if not (source / "dataset_dict.json").is_file():
         return load(source, "documents", {"title", "text", "source", "captions"})
     rows = {
-        split: [
+        str(split): [
             # Lines of a paragraph are one text, as in a report.
             {
                 "title": Path(row["source"]).stem,

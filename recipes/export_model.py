@@ -93,7 +93,7 @@ class ExportArguments(RecipeArguments):
         if self.to is None:
             self.to = "scratchgpt" if self.weight_bits else "qwen3"
         kinds = {"gguf": {*QUANTIZATIONS}, "web": {"f32", "int8"}}
-        if self.quantization is not None and self.quantization not in kinds.get(self.to, ()):
+        if self.quantization is not None and self.quantization not in kinds.get(self.target, ()):
             target = next(target for target, names in kinds.items() if self.quantization in names)
             raise ValueError(f"--quantization {self.quantization} is for --to {target}: leave it out")
         if self.to == "scratchgpt" and self.weight_bits is None:
@@ -102,9 +102,16 @@ class ExportArguments(RecipeArguments):
             raise ValueError(f"--text {self.text} measures what --weight_bits costs: give that too, or leave both out")
 
     @property
+    def target(self) -> str:
+        assert self.to is not None  # __post_init__ has chosen
+        return self.to
+
+    @property
     def marker(self) -> str:
         """A file that an earlier export of this kind holds."""
-        return {"gguf": "Modelfile", "onnx": "onnx/model.onnx", "web": "model/page.json"}.get(self.to, "config.json")
+        return {"gguf": "Modelfile", "onnx": "onnx/model.onnx", "web": "model/page.json"}.get(
+            self.target, "config.json"
+        )
 
 
 def load_ours(source: str) -> ScratchGPTForCausalLM:
@@ -239,12 +246,12 @@ CHECKS = {"gguf": [check_gguf], "onnx": [check_onnx], "web": [check_onnx, check_
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(ExportArguments, argv)
     check_output(arguments.output_dir, arguments.overwrite, arguments.marker)
-    for check in [check_quantized] if arguments.weight_bits is not None else CHECKS.get(arguments.to, []):
+    for check in [check_quantized] if arguments.weight_bits is not None else CHECKS.get(arguments.target, []):
         check()
     text = Text(arguments.text, arguments.split) if arguments.text is not None else None
     source = local_copy(arguments.model_name_or_path)
     model = load_ours(source)
-    exported = TARGETS[arguments.to](model)
+    exported = TARGETS[arguments.target](model)
     tokenizer, size = None, exported.config.vocab_size
     if (Path(source) / "tokenizer.json").is_file():
         tokenizer = AutoTokenizer.from_pretrained(source)
@@ -259,7 +266,7 @@ def main(argv: list[str] | None = None) -> None:
         if arguments.weight_bits is not None:
             found = write_quantized_model(arguments, folder, model, exported, tokenizer, text)
         else:
-            write = WRITERS.get(arguments.to, write_model)
+            write = WRITERS.get(arguments.target, write_model)
             found = write(arguments, folder, model, exported, tokenizer)
     print(f"{arguments.model_name_or_path} → {arguments.output_dir} ({arguments.to}): {found}; ", end="")
     print(f"vocabulary {model.config.vocab_size} → {size}")

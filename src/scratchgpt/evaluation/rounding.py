@@ -61,8 +61,8 @@ def rounding_cost(before: Any, after: Any, tokenizer: Any, text: Text | None = N
 def _compare(before: Any, after: Any, tokenizer: Any, text: Text, name: str) -> RoundingCost:
     suite = TextSuite(text)
     suite.check(None, tokenizer)
-    results = (suite.run(LogLikelihoods(model), tokenizer).metrics["bits_per_byte"] for model in (before, after))
-    return RoundingCost(*results, name)
+    first, second = (suite.run(LogLikelihoods(model), tokenizer).metrics["bits_per_byte"] for model in (before, after))
+    return RoundingCost(first, second, name)
 
 
 @torch.no_grad()

@@ -63,7 +63,10 @@ def to_onnx_family(model: ScratchGPTForCausalLM) -> Any:
 
 
 def _rope_type(config: ScratchGPTConfig) -> str | None:
-    return config.rope_parameters["rope_type"] if config.position_embedding_type == "rotary" else None
+    if config.position_embedding_type != "rotary":
+        return None
+    assert config.rope_parameters is not None
+    return config.rope_parameters["rope_type"]
 
 
 def cache_shape(config: Any) -> tuple[int, int, int]:
@@ -111,7 +114,8 @@ class DecodingStep(nn.Module):
             output_attentions=self.with_attention,
             **{CACHE: cache},
         )
-        present = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
+        layers: Any = cache.layers
+        present: list[torch.Tensor] = [tensor for layer in layers for tensor in (layer.keys, layer.values)]
         last = [torch.stack([each[:, :, -1] for each in found.attentions], 1)] if self.with_attention else []
         return (found.logits, *present, *last)
 

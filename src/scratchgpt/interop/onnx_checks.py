@@ -45,7 +45,7 @@ class OnnxDecoder:
 
     def reset(self) -> None:
         """Forgets what it has seen."""
-        self.past = [self.empty] * (2 * self.num_layers)
+        self.past: list[Any] = [self.empty] * (2 * self.num_layers)
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """Logits [T, V] of T more tokens."""
@@ -55,7 +55,8 @@ class OnnxDecoder:
             "attention_mask": np.ones((1, num_cached + num_new), dtype=np.int64),
             "position_ids": np.arange(num_cached, num_cached + num_new, dtype=np.int64)[None],
         } | dict(zip(cache_names(self.num_layers), self.past, strict=True))
-        logits, *self.past = self.session.run(["logits", *cache_names(self.num_layers, "present")], inputs)
+        found: Any = self.session.run(["logits", *cache_names(self.num_layers, "present")], inputs)
+        logits, *self.past = found
         return logits[0]
 
     def continuation(self, prompt: Sequence[int], count: int, ends: Sequence[int] = ()) -> list[int]:

@@ -108,7 +108,7 @@ def fetch_runtime(folder: Path) -> None:
 def copy_page(folder: Path) -> None:
     """Copies the page itself."""
     for name in PAGE:
-        with as_file(files(__package__) / "web_page" / name) as file:
+        with as_file(files("scratchgpt.interop") / "web_page" / name) as file:
             shutil.copyfile(file, folder / name)
 
 
@@ -208,7 +208,7 @@ def check_page(folder: Path, exported: Any, tokenizer: Any, facts: Mapping[str, 
 
 
 def _ask_node(folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
-    with as_file(files(__package__) / "web_page" / "check.mjs") as script:
+    with as_file(files("scratchgpt.interop") / "web_page" / "check.mjs") as script:
         run = subprocess.run(
             ["node", os.fspath(script), os.fspath(folder.absolute())],
             input=json.dumps(job), capture_output=True, text=True, encoding="utf-8", timeout=PATIENCE,

@@ -93,8 +93,7 @@ def demo_steps(stages: Sequence[dict], step: float) -> tuple[list[list[int]], fl
         return numbers, whole
     share = (LIMIT - fixed) / (steps * step)  # the others take what they take
     fewer = [
-        shortened(*stage, step, max(share, least) * stage[0] * step)
-        for stage, least in zip(numbers, LEAST, strict=True)
+        shortened(a, b, c, step, max(share, least) * a * step) for (a, b, c), least in zip(numbers, LEAST, strict=True)
     ]
     return fewer, sum(stage[0] for stage in fewer) * step + fixed
 

@@ -53,11 +53,12 @@ class Muon(torch.optim.Optimizer):
             for parameters in _stacks(group["params"]):
                 updates = []
                 for parameter in parameters:
-                    state = self.state[parameter]
+                    state, gradient = self.state[parameter], parameter.grad
+                    assert gradient is not None  # see _stacks
                     if not state:
-                        state["momentum_buffer"] = torch.zeros_like(parameter.grad)
-                    buffer = state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
-                    update = parameter.grad.lerp(buffer, momentum)
+                        state["momentum_buffer"] = torch.zeros_like(gradient)
+                    buffer = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+                    update = gradient.lerp(buffer, momentum)
                     updates.append(update.full_tensor() if isinstance(update, DTensor) else update)
                 rows, columns = parameters[0].shape
                 rate = lr * max(1.0, rows / columns) ** 0.5
