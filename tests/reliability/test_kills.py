@@ -25,7 +25,7 @@ reward_workplace = rewards.workplace
 
 STEPS = {"max_steps": 40, "save_steps": 1, "eval_steps": 20, "load_best_at_end": False}
 RECIPES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-    "preference": (finetune_preference, preferences.options, {}),
+    "preference": (finetune_preference, preferences.options, {"max_steps": 240}),
     "grpo": (reinforce, rewards.options, {"steps_per_sampling": 3, "kl_weight": 0.01}),
     "rejection": (reinforce, rewards.options, {"steps_per_sampling": 2, "method": "rejection", "tuning": "full"}),
 }
@@ -37,9 +37,9 @@ def test_ten_kills_change_nothing(name: str, request: pytest.FixtureRequest) -> 
     workplace = request.getfixturevalue("preference_workplace" if name == "preference" else "reward_workplace")
     alone, killed = f"alone-{name}", f"killed-{name}"
     started = time.monotonic()
-    recipe.main(options(workplace, alone, **STEPS, **settings))
+    recipe.main(options(workplace, alone, **STEPS | settings))
     seconds = time.monotonic() - started
-    again = options(workplace, killed, **STEPS, **settings, resume_from_checkpoint="true")
+    again = options(workplace, killed, **STEPS | settings, resume_from_checkpoint="true")
     generator, reached = random.Random(name), []
     while len(reached) < 10:
         child = fork(lambda: recipe.main(again))
@@ -56,11 +56,13 @@ def test_ten_kills_change_nothing(name: str, request: pytest.FixtureRequest) -> 
     print(f"\n{name}: killed {len(reached)} times, with steps {reached} saved")
     assert len(reached) >= 5
     assert max(reached) > 0
-    assert_same(workplace / alone, workplace / killed)
+    assert_same(workplace / alone, workplace / killed, (STEPS | settings)["max_steps"])
 
 
-def assert_same(alone: Path, killed: Path) -> None:
-    for file in (alone / "checkpoint-40").rglob("*.safetensors"):
+def assert_same(alone: Path, killed: Path, steps: int) -> None:
+    files = list((alone / f"checkpoint-{steps}").rglob("*.safetensors"))
+    assert files
+    for file in files:
         one, other = load_file(file), load_file(killed / file.relative_to(alone))
         assert one.keys() == other.keys()
         assert [key for key in one if not torch.equal(one[key], other[key])] == [], file.name
@@ -68,4 +70,4 @@ def assert_same(alone: Path, killed: Path) -> None:
         [(line["step"], line["loss"], line["grad_norm"]) for line in metrics(folder)] for folder in (alone, killed)
     ]
     assert logs[0] == logs[1]
-    assert len(logs[0]) == 40
+    assert len(logs[0]) == steps
