@@ -36,7 +36,7 @@ from scratchgpt.evaluation.response_comparison import compare_responses
 from scratchgpt.hub.cards import write_card
 from scratchgpt.tokenization_scratchgpt import END_OF_TURN, ROLES
 from scratchgpt.training.arguments import MAX_LEARNING_RATE, LanguageModelArguments
-from scratchgpt.training.bases import base_config, chat_base, check_adapter, has_fused_loss, own_base
+from scratchgpt.training.bases import chat_base, check_adapter, context_of, has_fused_loss, own_base
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
 from scratchgpt.training.tasks.instruction import InstructionTuning
@@ -90,10 +90,7 @@ def main(argv: list[str] | None = None) -> None:
         return conversations
 
     start = own_base(arguments.model_name_or_path, arguments.output_dir, accelerator, foreign=True)
-    longest = base_config(start).max_position_embeddings
-    context_length = arguments.context_length or longest
-    if context_length > longest:
-        raise ValueError(f"context_length={context_length} is beyond the model's context of {longest} tokens")
+    context_length = context_of(start, arguments.context_length)
     with_roles = arguments.chat_template == "role_tokens" and arguments.train_role_tokens
     if arguments.tuning != "full":  # what is wrong with it is said before the work
         check_adapter(start, arguments, with_roles)

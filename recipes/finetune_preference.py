@@ -20,30 +20,25 @@ The output directory is that of pretraining; `untuned.json` has what was measure
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from accelerate.utils import set_seed
-from transformers import AutoTokenizer
 
 from scratchgpt.adapters import (
     AdapterArguments,
     add_adapter,
     describe_parameters,
-    is_adapter,
     load_adapter,
     load_base,
 )
 from scratchgpt.arguments import option, parse_arguments, required, run_recipe
-from scratchgpt.data.chat import stop_token_id
 from scratchgpt.data.chat_sources import describe
 from scratchgpt.data.preference_rows import PreferenceRows
 from scratchgpt.data.preferences import Pair, read_pairs, split_pairs
 from scratchgpt.evaluation.response_comparison import compare_responses
 from scratchgpt.hub.cards import write_card
 from scratchgpt.hub.model_directory import check_tokenizer
-from scratchgpt.hub.names import local_copy
 from scratchgpt.training.arguments import MAX_LEARNING_RATE
-from scratchgpt.training.bases import base_config, check_adapter, has_fused_loss, own_base
+from scratchgpt.training.bases import assistant_base, has_fused_loss
 from scratchgpt.training.guards import EXIT_INTERRUPTED
 from scratchgpt.training.loop import build_accelerator, train
 from scratchgpt.training.tasks.preference import PreferenceArguments, PreferenceTuning, add_reference
@@ -84,21 +79,9 @@ def main(argv: list[str] | None = None) -> None:
             accelerator.print(f"{source}, {split}: left out {describe(left_out)}")
         return pairs
 
-    name = arguments.model_name_or_path
-    if is_adapter(name):
-        raise ValueError(
-            f"{name} is an adapter: merge it into its base first (python recipes/merge_adapter.py --adapter {name} "
-            "--output_dir …), and give what comes of it"
-        )
-    start = own_base(name, arguments.output_dir, accelerator, foreign=True)
-    longest = base_config(start).max_position_embeddings
-    context_length = arguments.context_length or longest
-    if context_length > longest:
-        raise ValueError(f"context_length={context_length} is beyond the model's context of {longest} tokens")
-    if arguments.tuning != "full":  # what is wrong with it is said before the work
-        check_adapter(start, arguments, with_rows=False)
-    tokenizer: Any = AutoTokenizer.from_pretrained(local_copy(start))
-    stop_token_id(tokenizer)
+    start, tokenizer, context_length = assistant_base(
+        arguments.model_name_or_path, arguments.context_length, arguments, arguments.output_dir, accelerator
+    )
     training = read(arguments.data, arguments.train_split)
     if arguments.eval_data is None and Path(arguments.data).is_file():
         training, validation = split_pairs(training, arguments.validation_fraction, seed)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from recipes import finetune_instruct, reinforce
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
@@ -216,7 +217,7 @@ def test_bad_input_is_refused_before_anything_is_written(workplace: Path, tmp_pa
         return tmp_path / name
 
     adapted = add_adapter(load_base(workplace / "base"), AdapterArguments())
-    tokenizer = reinforce.AutoTokenizer.from_pretrained(workplace / "base")
+    tokenizer = AutoTokenizer.from_pretrained(workplace / "base")
     save_model(adapted, tokenizer, tmp_path / "adapter")
     tokenizer.chat_template = None
     save_model(load_base(workplace / "base"), tokenizer, tmp_path / "no_template")

@@ -11,7 +11,7 @@ from accelerate.utils import set_seed
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from ..adapters import AdapterArguments, check_targets, load_base
+from ..adapters import AdapterArguments, check_targets, is_adapter, load_base
 from ..arguments import option
 from ..configuration_scratchgpt import ScratchGPTConfig
 from ..data.chat import PLAIN_TEMPLATE, end_token_ids, stop_token_id
@@ -186,6 +186,43 @@ def check_adapter(base: str, arguments: AdapterArguments, with_rows: bool) -> No
     with torch.device("meta"):
         shape = AutoModelForCausalLM.from_config(base_config(base))
     check_targets(shape, arguments.lora_targets, [0] if with_rows else [], "CAUSAL_LM")
+
+
+def context_of(base: str, wanted: int | None) -> int:
+    """Tokens of a row: those that are wanted, or the context of `base`.
+
+    Raises:
+        ValueError: as `base_config`, and where more are wanted than it has.
+    """
+    longest = base_config(base).max_position_embeddings
+    if wanted is not None and wanted > longest:
+        raise ValueError(f"context_length={wanted} is beyond the model's context of {longest} tokens")
+    return wanted or longest
+
+
+def assistant_base(
+    name: str, context_length: int | None, arguments: AdapterArguments, output_dir: str, accelerator: Accelerator
+) -> tuple[str, Any, int]:
+    """An assistant that is tuned further: its directory, its tokenizer, and the tokens of a row.
+
+    Args:
+        context_length: the tokens that are wanted; None: the model's context.
+
+    Raises:
+        ValueError: for an adapter, and as `own_base`, `context_of`, `check_adapter` and `stop_token_id`.
+    """
+    if is_adapter(name):
+        raise ValueError(
+            f"{name} is an adapter: merge it into its base first (python recipes/merge_adapter.py --adapter {name} "
+            "--output_dir …), and give what comes of it"
+        )
+    start = own_base(name, output_dir, accelerator, foreign=True)
+    context_length = context_of(start, context_length)
+    if arguments.tuning != "full":  # what is wrong with it is said before the work
+        check_adapter(start, arguments, with_rows=False)
+    tokenizer: Any = AutoTokenizer.from_pretrained(local_copy(start))
+    stop_token_id(tokenizer)
+    return start, tokenizer, context_length
 
 
 def has_fused_loss(model: Any, packing: bool) -> bool:
