@@ -21,7 +21,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 .PHONY: help demo reports test test-newest test-oldest test-versions lint format bench bench-gpu clean
 
 help:
-	@echo "make demo     tokenizer, base model, classifier, chat model, from the documentation of Python: about ten minutes"
+	@echo "make demo     tokenizer, base model, classifier, chat model, from the documentation of Python: ten to twenty minutes"
 	@echo "make reports  three models that know the PDFs in a folder, compared: make reports REPORTS=folder (docs/reports.md)"
 	@echo "make test     the test suite (PYTEST='-m slow' and the like are passed on)"
 	@echo "make test-newest, test-oldest   the tests on the newest and the oldest versions that pyproject.toml allows"

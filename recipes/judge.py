@@ -27,16 +27,11 @@ import scratchgpt  # noqa: F401 - registers the classes
 from scratchgpt.arguments import RecipeArguments, option, parse_arguments, required, run_recipe, shortened_path
 from scratchgpt.evaluation.agreement import Agreement, Verdicts, is_pairwise, read_verdicts
 from scratchgpt.evaluation.answers import ANSWER
-from scratchgpt.evaluation.judge import Judge, LocalJudge
-from scratchgpt.evaluation.judge_endpoint import EndpointJudge
+from scratchgpt.evaluation.judges import check_judge, load_judge
 from scratchgpt.evaluation.judging import Item, Judging, read_items, read_preferences
-from scratchgpt.evaluation.models import describe_model
 from scratchgpt.evaluation.results import FILE, Named, Results, SuiteResult, check_directory
-from scratchgpt.hub.fingerprints import tokenizer_fingerprint
 from scratchgpt.hub.staging import check_writable
-from scratchgpt.inference.decoding import load_for_decoding
 from scratchgpt.performance import check_device
-from scratchgpt.training.run_identity import hash_weights
 
 
 @dataclass
@@ -69,12 +64,7 @@ class JudgeArguments(RecipeArguments):
             raise ValueError("--judge is missing" if judged else "--judge needs --answers or --preferences")
         if len(self.answers) > 2 or len(self.answer_column) > max(1, len(self.answers)):
             raise ValueError("--answers takes one or two files, and --answer_column a name for all or one for each")
-        if self.judge is not None and is_address(self.judge) != (self.judge_model is not None):
-            raise ValueError("--judge_model names the model of a --judge that is an address: give both or neither")
-
-
-def is_address(judge: str) -> bool:
-    return "://" in judge
+        check_judge(self.judge, self.judge_model)
 
 
 def short_names(files: list[str]) -> dict[str, str]:
@@ -82,25 +72,6 @@ def short_names(files: list[str]) -> dict[str, str]:
     paths = [os.path.abspath(file) for file in files]
     common = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
     return {Path(path).relative_to(common).as_posix(): file for path, file in zip(paths, files, strict=True)}
-
-
-def load_judge(arguments: JudgeArguments) -> Judge:
-    name, reply = arguments.judge, arguments.max_new_tokens
-    assert name is not None
-    if arguments.judge_model is not None:
-        return EndpointJudge(name, arguments.judge_model, reply, parallel=arguments.batch_size)
-    describe_model(name)  # whatever is no language model with a tokenizer
-    model, tokenizer = load_for_decoding(
-        name, dtype=arguments.dtype, weight_bits=arguments.weight_bits, device=arguments.device
-    )
-    identity = {
-        "name": shortened_path(name),
-        "weights": hash_weights(model),
-        "tokenizer": tokenizer_fingerprint(tokenizer),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "weight_bits": arguments.weight_bits,
-    }
-    return LocalJudge(model, tokenizer, identity, reply, arguments.batch_size)
 
 
 def read_judged(arguments: JudgeArguments) -> tuple[list[Item], dict[str, Verdicts]]:
@@ -142,7 +113,13 @@ def main(argv: list[str] | None = None) -> None:
         if is_pairwise(given) != (items[0].other is not None):
             raise ValueError(f"{name}: letters belong to two files of --answers, and scores to one")
 
-    judge = load_judge(arguments) if items else None
+    judge = None
+    if items:
+        assert arguments.judge is not None
+        judge = load_judge(
+            arguments.judge, arguments.judge_model, arguments.max_new_tokens, arguments.batch_size, arguments.dtype,
+            arguments.weight_bits, arguments.device,
+        )  # fmt: skip
     results = Results(directory, judge.identity() if judge else {})
     if (directory / FILE).exists() and not results.values["identities"]:
         raise ValueError(f"{directory / FILE} was made with other settings: give another --output_dir")

@@ -61,6 +61,7 @@ ENOUGH = {
     "sms_spam": "--source sms.tsv --output_dir out",
     "python_docs": "--output_dir out",
     "arithmetic": "--output_dir out --questions 40",
+    "own_answers": "--model base --data chats.jsonl --max_new_tokens 4 --output_dir out",
 }
 """What each recipe and builder needs to do its work; a mistake adds to it, or gives an option again."""
 
@@ -184,6 +185,17 @@ MISTAKES = [
     ("reinforce", "--reward nowhere:score", "the reward nowhere:score cannot be imported"),
     ("reinforce", "--reward format", "needs --answer_format"),
     ("reinforce", "--output_dir another_run", "another_run"),
+    ("own_answers", "--data nowhere.jsonl", "nowhere.jsonl"),
+    ("own_answers", "--data labels.csv", "labels.csv, row 1: no conversation in the columns"),
+    ("own_answers", "--model nowhere", "nowhere"),
+    ("own_answers", "--model classifier", "classifier"),
+    ("own_answers", "--answers 1", "answers=1"),
+    ("own_answers", "--reward right", "reward=right is unknown"),
+    ("own_answers", "--reward nowhere:score", "the reward nowhere:score cannot be imported"),
+    ("own_answers", "--judge base --reward number_match", "--judge takes the place of --reward"),
+    ("own_answers", "--judge http://localhost/v1", "--judge_model names the model"),
+    ("own_answers", "--device mars", "mars"),
+    ("own_answers", "--output_dir full", "full"),
     # Tokenizers.
     ("train_tokenizer", "--data nowhere.txt", "nowhere.txt"),
     ("train_tokenizer", "--data empty.txt", "empty"),

@@ -5,6 +5,8 @@ Each question is answered rightly in some of the training chats of the assistant
 
 import json
 import shutil
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from scratchgpt.adapters import AdapterArguments, add_adapter, load_base
 from scratchgpt.evaluation.rewards import RewardError
 from scratchgpt.hub.model_directory import save_model
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
-from tests.runs import metrics
+from tests.runs import ROOT, metrics
 
 pytestmark = pytest.mark.gpu
 
@@ -243,3 +245,27 @@ def test_bad_input_is_refused_before_anything_is_written(workplace: Path, tmp_pa
     arguments = options(workplace, "refused", data=questions("same.json"))
     with pytest.raises(ValueError, match="9 prompts cannot be split"):
         reinforce.main([each for each in arguments if not each.startswith("--eval_data")])
+
+
+@pytest.mark.slow
+def test_two_processes_learn_and_go_on_exactly(workplace: Path) -> None:
+    """Each samples answers of its own; both evaluate the same questions; and a run that is resumed is the same."""
+    changed = {"max_steps": 6, "eval_steps": 3, "save_steps": 3, "steps_per_sampling": 2}
+
+    def launch(output: str, *more: str) -> list[dict[str, Any]]:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--no-python"]
+        recipe = [sys.executable, str(ROOT / "recipes" / "reinforce.py")]
+        done = subprocess.run([*launcher, *recipe, *options(workplace, output, **changed), *more], check=False)
+        assert done.returncode == 0
+        return metrics(workplace / output)
+
+    whole = launch("two")
+    evaluated = [line for line in whole if "eval_reward" in line]
+    assert [line["eval_num_questions"] for line in evaluated] == [len(NAMES) - 1] * len(evaluated)
+    assert whole[-1]["step"] == 6
+    shutil.copytree(workplace / "two", workplace / "two_again")
+    for left in ("checkpoint-6", "final"):
+        shutil.rmtree(workplace / "two_again" / left)
+    launch("two_again", "--resume_from_checkpoint=true")
+    one, other = (load_file(workplace / run / "final" / "model.safetensors") for run in ("two", "two_again"))
+    assert all(torch.equal(one[name], other[name]) for name in one)

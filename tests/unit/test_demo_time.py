@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from scratchgpt.training import demo_time
-from scratchgpt.training.demo_time import COMPILING, LEAST, LIMIT, OTHERS, TOO_LONG, demo_steps
+from scratchgpt.training.demo_time import COMPILING, LEAST, LIMIT, OTHERS, demo_steps
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 FILES = [CONFIGS / recipe / "demo.yaml" for recipe in ("pretrain", "finetune_instruct")]
@@ -22,8 +22,8 @@ def test_a_fast_machine_gets_the_whole_demo() -> None:
     assert seconds == pytest.approx((NUMBERS[0][0] * (1 + OTHERS) + NUMBERS[1][0]) * 0.5 + 2 * COMPILING)
 
 
-@pytest.mark.parametrize("step", [0.7, 1.0, 2.0])
-def test_a_slow_machine_gets_fewer_steps_and_about_ten_minutes(step: float) -> None:
+@pytest.mark.parametrize("step", [1.0, 1.2, 1.5, 3.0])
+def test_a_slow_machine_gets_fewer_steps_and_about_twenty_minutes(step: float) -> None:
     stages, seconds = demo_steps(STAGES, step)
     least = [stage[0] for stage in stages] == LEAST_STEPS
     for stage, whole in zip(stages, NUMBERS, strict=True):
@@ -31,8 +31,7 @@ def test_a_slow_machine_gets_fewer_steps_and_about_ten_minutes(step: float) -> N
         for part in (1, 2):
             assert stage[part] / stage[0] == pytest.approx(whole[part] / whole[0], abs=0.02)
     assert seconds == pytest.approx(LIMIT, rel=0.02) or stages[1][0] == LEAST_STEPS[1]
-    assert seconds < TOO_LONG or stages[1][0] == LEAST_STEPS[1]
-    assert least == (step == 2.0)
+    assert least == (step == 3.0)
 
 
 def test_never_fewer_than_the_chat_model_needs_to_learn_to_copy() -> None:

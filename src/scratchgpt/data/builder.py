@@ -80,14 +80,20 @@ def counts(data: DatasetDict) -> dict[str, dict[str, int]]:
         str(name): {
             "rows": len(split),
             "documents": len(set(split["source"])),
-            "characters": sum(map(_characters, split["text" if "text" in split.features else "messages"])),
+            "characters": sum(_characters(split[name]) for name in CONTENT if name in split.features),
         }
         for name, split in data.items()
     }
 
 
-def _characters(text: str | list[dict[str, str]]) -> int:
-    return len(text) if isinstance(text, str) else sum(len(message["content"]) for message in text)
+CONTENT = ("text", "messages", "prompt", "chosen", "rejected")
+"""Columns of text or messages."""
+
+
+def _characters(texts: Sequence[str | list[dict[str, str]]]) -> int:
+    return sum(
+        len(text) if isinstance(text, str) else sum(len(message["content"]) for message in text) for text in texts
+    )
 
 
 def table(data: DatasetDict) -> str:
