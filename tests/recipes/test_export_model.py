@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.pytorch_utils import Conv1D
 
 from recipes import export_model
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
@@ -202,21 +203,25 @@ KINDS = {8: "Linear8bitLt", 4: "Linear4bit"}
         ("qwen3", "qwen3", {"num_key_value_heads": 2, "tie_word_embeddings": False}),
         ("llama", "llama", {"use_bias": True}),
         ("gpt2", "gpt2", {}),
-        ("gpt2", "gpt2", {"hidden_size": 40, "head_dim": 10, "intermediate_size": 72}),
+        ("gpt2", "gpt2", {"intermediate_size": 72}),  # which 4 bits have no tile for
     ],
 )
 @torch.no_grad()
 def test_few_bits_stay(tokenizer, tmp_path: Path, source, target, overrides, bits, capsys) -> None:
     pytest.importorskip("bitsandbytes", reason="no bitsandbytes")
-    model = build(tokenizer, source, **overrides)
+    model = build(tokenizer, source, **{"hidden_size": 64, "head_dim": 16, **overrides})
     save_model(model, tokenizer, tmp_path / "mine")
     export_model.main(quantized_command(tmp_path, f"--weight_bits={bits}", f"--to={target}"))
     said = capsys.readouterr().out
     assert f"({target}): bits per byte " in said
     assert "bytes of text that the model wrote itself; " in said
     read = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    kinds = [type(layer).__name__ for layer in read.modules() if isinstance(layer, torch.nn.Linear)]
-    assert kinds.count(KINDS[bits]) == len(kinds) - 1  # the head stays
+    found = {name: layer for name, layer in read.named_modules() if isinstance(layer, torch.nn.Linear | Conv1D)}
+    few = {name: layer for name, layer in found.items() if type(layer).__name__ == KINDS[bits]}
+    stay = [name for name in found if name not in few and "head" not in name]
+    assert bool(stay) == (bits == 4 and "intermediate_size" in overrides)
+    assert all("mlp" in name for name in stay)
+    assert few
     assert read.config.model_type == target
     inputs = AutoTokenizer.from_pretrained(tmp_path / "out")(TEXT, return_tensors="pt")
     assert inputs["input_ids"].tolist() == [tokenizer(TEXT)["input_ids"]]
@@ -224,9 +229,7 @@ def test_few_bits_stay(tokenizer, tmp_path: Path, source, target, overrides, bit
     assert (ours - theirs).norm() < {8: 0.08, 4: 0.8}[bits] * ours.norm()
     assert read.generate(**inputs, do_sample=False, max_new_tokens=4).shape[1] > inputs["input_ids"].shape[1]
     # What is rounded takes so many bits, and a scale; the rest is 16 bits.
-    rounded = sum(
-        p.numel() for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n and "head" not in n
-    )
+    rounded = sum(layer.in_features * layer.out_features for layer in few.values())
     numbers = sum(parameter.numel() for parameter in model.parameters())
     size = (tmp_path / "out" / "model.safetensors").stat().st_size
     assert size < rounded * (bits + 1) / 8 + (numbers - rounded) * 2 + 30_000
@@ -238,6 +241,14 @@ def test_few_bits_stay(tokenizer, tmp_path: Path, source, target, overrides, bit
     found = json.loads((tmp_path / "out" / "rounding.json").read_text())
     assert f"{found['before']['value']:.4f} before, {found['after']['value']:.4f} after" in card
     verify_if_sealed(tmp_path / "out")
+
+
+def test_a_model_without_a_layer_for_four_bits(tokenizer, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="no bitsandbytes")
+    save_model(build(tokenizer, "qwen3", intermediate_size=48), tokenizer, tmp_path / "mine")
+    with pytest.raises(ValueError, match="weight_bits=4: no layer of this model has inputs that are a multiple of 64"):
+        export_model.main(quantized_command(tmp_path, "--weight_bits=4"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_cost_on_a_text_of_ones_own(tokenizer, tmp_path: Path, capsys) -> None:
