@@ -39,8 +39,8 @@ from data_builders.pdf.extraction import extract
 from records import RESULTS, SHARED_DATA, append, machine
 from scratchgpt.evaluation.log_likelihoods import LogLikelihoods, prefix_token
 from scratchgpt.evaluation.text import tokenize, windows
+from scratchgpt.hub.fingerprints import hash_weights
 from scratchgpt.inference.decoding import load_for_decoding
-from scratchgpt.training.run_identity import hash_weights
 
 HEADINGS = Path(__file__).resolve().parent / "pdf_headings.json"
 WORD = re.compile(r"[^\W\d_]+")

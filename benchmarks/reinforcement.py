@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from records import RESULTS, append, machine
+from scratchgpt.evaluation.statistics import mean_interval, wilson_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
@@ -158,8 +159,12 @@ def run(seed: int, work: Path, arms: Sequence[str]) -> None:
 
 def record(seed: int, arm: str, found: int, steps: int, seconds: float, curve: list[list[float]]) -> None:
     """A line of the results."""
+    interval = [round(100 * bound, 1) for bound in wilson_interval(found, HELD_OUT)]
     line = {
-        "seed": seed, "arm": arm, "right": found, "of": HELD_OUT, "steps": steps, "cpu_seconds": round(seconds, 1),
+        "benchmark": "Learning from a checker", "case": f"seed {seed}", "candidate": NAMES[arm], "decimals": 1,
+        "metric": f"held-out sums of two digits right, % of {HELD_OUT:,}, with 95 % intervals",
+        "value": found / HELD_OUT * 100, "interval": interval, "seed": seed, "arm": arm, "right": found,
+        "of": HELD_OUT, "steps": steps, "cpu_seconds": round(seconds, 1),
         "curve": curve, **machine("torch", "transformers"),
     }  # fmt: skip
     append([line], FILE)
@@ -172,8 +177,6 @@ def lines() -> list[dict[str, Any]]:
 def draw() -> None:
     """The table, in Markdown, and the picture."""
     from matplotlib.figure import Figure
-
-    from scratchgpt.evaluation.statistics import mean_interval, wilson_interval
 
     found = lines()
     seeds = sorted({line["seed"] for line in found})

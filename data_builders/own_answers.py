@@ -40,10 +40,9 @@ from scratchgpt.evaluation.log_likelihoods import context_length
 from scratchgpt.evaluation.models import describe_model
 from scratchgpt.evaluation.responses import Response, generate_responses
 from scratchgpt.evaluation.rewards import Rewards
-from scratchgpt.hub.fingerprints import tokenizer_fingerprint
+from scratchgpt.hub.fingerprints import hash_weights, tokenizer_fingerprint
 from scratchgpt.inference.decoding import load_for_decoding
 from scratchgpt.performance import check_device
-from scratchgpt.training.run_identity import hash_weights
 
 
 @dataclass(kw_only=True)

@@ -36,13 +36,12 @@ from scratchgpt.evaluation.passages import PassageSuite
 from scratchgpt.evaluation.results import FILE, Results, Suite, check_directory
 from scratchgpt.evaluation.suites import build_suites, directories, fitting, suite_names
 from scratchgpt.evaluation.text import Text
-from scratchgpt.hub.fingerprints import hash_weight_files, tokenizer_fingerprint
+from scratchgpt.hub.fingerprints import hash_weight_files, hash_weights, tokenizer_fingerprint
 from scratchgpt.hub.model_directory import is_quantized
 from scratchgpt.hub.names import local_copy
 from scratchgpt.hub.staging import check_writable
 from scratchgpt.inference.decoding import load_for_decoding
 from scratchgpt.performance import check_device
-from scratchgpt.training.run_identity import hash_weights
 
 NGRAM = "5-gram"
 """Name of the model that counts --train_text."""

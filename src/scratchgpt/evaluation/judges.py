@@ -1,9 +1,8 @@
 """Judges by name: a model of one's own or of the Hub, or one behind an address."""
 
 from ..arguments import shortened_path
-from ..hub.fingerprints import tokenizer_fingerprint
+from ..hub.fingerprints import hash_weights, tokenizer_fingerprint
 from ..inference.decoding import load_for_decoding
-from ..training.run_identity import hash_weights
 from .judge import Judge, LocalJudge
 from .judge_endpoint import EndpointJudge
 from .models import describe_model

@@ -37,6 +37,15 @@ class BaseReference:
     """Fields of the model's configuration that are not the base's: the labels of a classifier."""
 
 
+def hash_weights(model: torch.nn.Module) -> str:
+    """XXH3 (128 bits) of names, shapes and bytes of all parameters and buffers."""
+    digest = xxhash.xxh3_128()
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def weights_fingerprint(model: str | os.PathLike[str]) -> str:
     """SHA-256 over name, type, shape and bytes of every tensor of a model directory (or Hub name), sorted by name.
 

@@ -16,7 +16,7 @@ import torch
 import xxhash
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..hub.fingerprints import tokenizer_fingerprint
+from ..hub.fingerprints import hash_weights, tokenizer_fingerprint
 from ..hub.model_directory import is_adapted
 from .arguments import TrainingArguments
 from .tasks.base import Task
@@ -97,15 +97,6 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
             # An argument is named once, though the task or the model's configuration holds it too.
             found.setdefault(name.rpartition(".")[2], f"{name} was {_short(old, name)}, is now {_short(new, name)}")
     return list(found.values())
-
-
-def hash_weights(model: torch.nn.Module) -> str:
-    """XXH3 (128 bits) of names, shapes and bytes of all parameters and buffers."""
-    digest = xxhash.xxh3_128()
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -37,9 +37,9 @@ from ...evaluation.preferences import (
     reference_of,
     summarise_pairs,
 )
+from ...hub.fingerprints import hash_weights
 from ...hub.intermediates import made_once
 from ..arguments import LanguageModelArguments
-from ..run_identity import hash_weights
 from ..step import autocast_dtype
 from .instruction import InstructionTuning
 
