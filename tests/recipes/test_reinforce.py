@@ -250,7 +250,7 @@ def test_bad_input_is_refused_before_anything_is_written(workplace: Path, tmp_pa
 @pytest.mark.slow
 def test_two_processes_learn_and_go_on_exactly(workplace: Path) -> None:
     """Each samples answers of its own; both evaluate the same questions; and a run that is resumed is the same."""
-    changed = {"max_steps": 6, "eval_steps": 3, "save_steps": 3, "steps_per_sampling": 2}
+    changed = {"max_steps": 6, "eval_steps": 3, "save_steps": 3, "steps_per_sampling": 2, "tuning": "full"}
 
     def launch(output: str, *more: str) -> list[dict[str, Any]]:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--no-python"]
