@@ -25,13 +25,15 @@ from typing import Any
 
 import numpy as np
 from datasets import Features, Value
+from tqdm import tqdm
 
-from scratchgpt.arguments import option, required, run_recipe, shortened_path
+from scratchgpt.arguments import option, required, run_recipe
 from scratchgpt.data.builder import BuilderArguments, Built, make_dataset, run_builder
 from scratchgpt.data.chat_sources import describe
 from scratchgpt.data.files import source_name
 from scratchgpt.data.prompts import ANSWER, Prompt, read_prompts, split_prompts
 from scratchgpt.data.sampled_rows import SampledRows
+from scratchgpt.data.splits import draw
 from scratchgpt.evaluation.journal import Journal
 from scratchgpt.evaluation.judge import Judge, ask, parse_score
 from scratchgpt.evaluation.judges import check_judge, load_judge
@@ -96,13 +98,22 @@ def sample(
     model: Any, tokenizer: Any, prompts: Sequence[Prompt], journal: Journal, arguments: OwnAnswersArguments
 ) -> list[list[Response]]:
     """`answers` to each question."""
-    count = arguments.answers
-    found = generate_responses(
-        model, tokenizer, [prompt.messages for prompt in prompts for _ in range(count)], arguments.max_new_tokens,
-        arguments.batch_size, do_sample=True, seed=arguments.seed, journal=journal, temperature=arguments.temperature,
-        top_k=0, top_p=1.0,
-    )  # fmt: skip
-    return [found[start : start + count] for start in range(0, len(found), count)]
+    count, found = arguments.answers, list[list[Response]]()
+    together = max(1, arguments.batch_size // count)
+    for start in tqdm(range(0, len(prompts), together), desc=f"sampling {count} answers each", unit="batch"):
+        asked = [prompt.messages for prompt in prompts[start : start + together] for _ in range(count)]
+        responses = generate_responses(
+            model, tokenizer, asked, arguments.max_new_tokens, arguments.batch_size, do_sample=True,
+            seed=int(draw(arguments.seed, start) * 2**31), journal=journal, temperature=arguments.temperature,
+            top_k=0, top_p=1.0,
+        )  # fmt: skip
+        found += [responses[i : i + count] for i in range(0, len(responses), count)]
+    return found
+
+
+def short_name(model: str) -> str:
+    """A directory by its own name and its parent's, without where it lies; Hub names and addresses as they are."""
+    return "/".join(Path(model).resolve().parts[-2:]) if Path(model).is_dir() else model
 
 
 def beside(arguments: OwnAnswersArguments, name: str) -> Path:
@@ -122,7 +133,7 @@ def judged(prompts: list[Prompt], answers: list[str], judge: Judge, arguments: O
     scores = [parse_score(reply or "") for reply in replies]
     if scores.count(None) > MOST_UNREADABLE * len(scores):
         raise ValueError(
-            f"--judge {shortened_path(arguments.judge)} is unfit: {scores.count(None):,} of {len(scores):,} replies "
+            f"--judge {arguments.judge} is unfit: {scores.count(None):,} of {len(scores):,} replies "
             "are no score; take another one"
         )
     return np.array([np.nan if score is None else score / 100 for score in scores])
@@ -218,7 +229,8 @@ def built(
     reasons: dict[str, dict[str, int]],
 ) -> dict[str, Built]:
     messages = [{"role": Value("string"), "content": Value("string")}]
-    model, graded = shortened_path(arguments.model), shortened_path(arguments.judge) or " + ".join(arguments.reward)
+    model = short_name(arguments.model)
+    graded = " + ".join(arguments.reward) if arguments.judge is None else short_name(arguments.judge)
     record = {
         "builder": "own_answers", "model": model, "data": source_name(arguments.data), "graded_by": graded,
         **{name: getattr(arguments, name) for name in ("answers", "max_new_tokens", "temperature", "right_at")},

@@ -70,7 +70,8 @@ def test_rewards_are_those_of_the_checker_and_no_question_is_on_both_sides(built
         asked.append({row["prompt"][0]["content"] for row in pairs[split]})
     assert not asked[0] & asked[1]
     record = json.loads((built / "pairs" / "build.json").read_text())
-    assert record["graded_by"] == "exact_match"
+    assert (record["model"], record["graded_by"]) == ("chat/final", "exact_match")
+    assert str(built.parent) not in (built / "pairs" / "README.md").read_text()
     questions = sum(len(pairs[split]) for split in pairs) + sum(
         found.get("questions whose answers are all worth the same", 0) for found in record["left_out"].values()
     )
