@@ -194,17 +194,20 @@ def quantized_command(tmp_path: Path, *options: str) -> list[str]:
 KINDS = {8: "Linear8bitLt", 4: "Linear4bit"}
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+FEW_BITS = [
+    ("qwen3", "scratchgpt", {}),
+    ("gpt2", "scratchgpt", {"tie_word_embeddings": False}),
+    ("qwen3", "qwen3", {"num_key_value_heads": 2, "tie_word_embeddings": False}),
+    ("llama", "llama", {"use_bias": True}),
+    ("gpt2", "gpt2", {}),
+    ("gpt2", "gpt2", {"intermediate_size": 72}),  # which 4 bits have no tile for
+]
+NARROW = {"hidden_size": 40, "head_dim": 10, "intermediate_size": 72}
+
+
 @pytest.mark.parametrize(
-    ("source", "target", "overrides"),
-    [
-        ("qwen3", "scratchgpt", {}),
-        ("gpt2", "scratchgpt", {"tie_word_embeddings": False}),
-        ("qwen3", "qwen3", {"num_key_value_heads": 2, "tie_word_embeddings": False}),
-        ("llama", "llama", {"use_bias": True}),
-        ("gpt2", "gpt2", {}),
-        ("gpt2", "gpt2", {"intermediate_size": 72}),  # which 4 bits have no tile for
-    ],
+    ("source", "target", "overrides", "bits"),
+    [*[(*case, bits) for case in FEW_BITS for bits in (8, 4)], ("gpt2", "gpt2", NARROW, 8)],
 )
 @torch.no_grad()
 def test_few_bits_stay(tokenizer, tmp_path: Path, source, target, overrides, bits, capsys) -> None:
@@ -222,6 +225,7 @@ def test_few_bits_stay(tokenizer, tmp_path: Path, source, target, overrides, bit
     assert bool(stay) == (bits == 4 and "intermediate_size" in overrides)
     assert all("mlp" in name for name in stay)
     assert few
+    assert not any("head" in name for name in few)
     assert read.config.model_type == target
     inputs = AutoTokenizer.from_pretrained(tmp_path / "out")(TEXT, return_tensors="pt")
     assert inputs["input_ids"].tolist() == [tokenizer(TEXT)["input_ids"]]
