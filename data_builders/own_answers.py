@@ -18,7 +18,7 @@ output: started again, the build asks only what is missing.
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,27 @@ def beside(arguments: OwnAnswersArguments, name: str) -> Path:
     return output.with_name(f"{output.name}_{name}.jsonl")
 
 
+Grader = Callable[[list[Prompt], list[str]], np.ndarray]
+"""float64 [N], what each of N answers to as many questions is worth; NaN where nobody knows."""
+
+
+def grader(arguments: OwnAnswersArguments, questions: dict[str, list[Prompt]]) -> Grader:
+    """The rewards, or the judge. Made before anything is sampled, so that a mistake is found first.
+
+    Raises:
+        ValueError: as `Rewards`, `Rewards.check` and `load_judge`.
+    """
+    if arguments.judge is None:
+        rewards = Rewards(arguments.reward, arguments.answer_format, arguments.reward_time_limit)
+        for prompts in questions.values():
+            rewards.check(prompts, arguments.data)
+        return rewards
+    judge = load_judge(
+        arguments.judge, arguments.judge_model, batch_size=arguments.batch_size, device=arguments.device
+    )
+    return lambda prompts, answers: judged(prompts, answers, judge, arguments)
+
+
 def judged(prompts: list[Prompt], answers: list[str], judge: Judge, arguments: OwnAnswersArguments) -> np.ndarray:
     """float64 [N]: a judge's scores, 0 to 1; NaN where it was not understood.
 
@@ -172,11 +193,7 @@ def choose(
 def build(arguments: OwnAnswersArguments) -> dict[str, Built]:
     check(arguments)
     questions = read_questions(arguments)
-    rewards = None
-    if arguments.judge is None:
-        rewards = Rewards(arguments.reward, arguments.answer_format, arguments.reward_time_limit)
-        for prompts in questions.values():
-            rewards.check(prompts, arguments.data)
+    grade = grader(arguments, questions)
     model, tokenizer = load_for_decoding(arguments.model, device=arguments.device)
     # Questions that leave no room for an answer are left out, and counted.
     context = context_length(model.config)
@@ -188,21 +205,13 @@ def build(arguments: OwnAnswersArguments) -> dict[str, Built]:
     owner = {"weights": hash_weights(model), "tokenizer": tokenizer_fingerprint(tokenizer)}
     journal = Journal(beside(arguments, "answers"), owner)
     answers = {split: sample(model, tokenizer, prompts, journal, arguments) for split, prompts in questions.items()}
-    judge = None
-    if arguments.judge is not None:
-        judge = load_judge(
-            arguments.judge, arguments.judge_model, batch_size=arguments.batch_size, device=arguments.device
-        )
     pairs: dict[str, list[dict[str, Any]]] = {}
     best: dict[str, list[dict[str, Any]]] = {}
     reasons: dict[str, dict[str, int]] = {}
     for split, prompts in questions.items():
         repeated = [prompt for prompt in prompts for _ in range(arguments.answers)]
         texts = [each.text for of_one in answers[split] for each in of_one]
-        found = rewards(repeated, texts) if rewards else None
-        if found is None:
-            assert judge is not None
-            found = judged(repeated, texts, judge, arguments)
+        found = grade(repeated, texts)
         left_out = Counter(fitting[split].left_out)
         rows = [
             choose(*each, arguments.right_at, left_out)
@@ -211,8 +220,6 @@ def build(arguments: OwnAnswersArguments) -> dict[str, Built]:
         pairs[split] = [pair for pair, _ in rows if pair]
         best[split] = [right for _, right in rows if right]
         reasons[split] = dict(left_out)
-    if rewards:
-        rewards.close()
     for name, splits in (("pairs", pairs), ("best", best)):
         if empty := [split for split, rows in splits.items() if not rows]:
             raise ValueError(

@@ -195,6 +195,7 @@ MISTAKES = [
     ("own_answers", "--data questions.jsonl --reward nowhere:score", "the reward nowhere:score cannot be imported"),
     ("own_answers", "--judge base --reward number_match", "--judge takes the place of --reward"),
     ("own_answers", "--judge http://localhost/v1", "--judge_model names the model"),
+    ("own_answers", "--data questions.jsonl --judge nowhere", "nowhere"),
     ("own_answers", "--device mars", "mars"),
     ("own_answers", "--output_dir full", "full"),
     # Tokenizers.

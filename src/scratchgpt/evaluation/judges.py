@@ -8,16 +8,12 @@ from .judge_endpoint import EndpointJudge
 from .models import describe_model
 
 
-def is_address(judge: str) -> bool:
-    return "://" in judge
-
-
 def check_judge(judge: str | None, judge_model: str | None) -> None:
     """
     Raises:
         ValueError: unless a judge that is an address, and no other, comes with the name of a model there.
     """
-    if (judge is not None and is_address(judge)) != (judge_model is not None):
+    if (judge is not None and "://" in judge) != (judge_model is not None):
         raise ValueError("--judge_model names the model of a --judge that is an address: give both or neither")
 
 
