@@ -139,7 +139,7 @@ def test_write(visitor: Visitor) -> None:
     visitor.field("number input for Temperature").fill("0")  # tokens that end no text and are no whole character
     text.fill(TEXT)
     visitor.press("Write")
-    visitor.panel.get_by_text("processing").first.wait_for()
+    visitor.panel.get_by_text("writing …").first.wait_for()
     visitor.press("Stop")
     visitor.panel.get_by_text("stopped").wait_for()
 
@@ -192,7 +192,7 @@ def test_chat(visitor: Visitor) -> None:
     visitor.field("number input for Tokens, at most").fill("512")
     message.fill("On and on?")  # which this model answers with as much as it may
     visitor.press("Send")
-    visitor.panel.get_by_text("processing").first.wait_for()
+    visitor.panel.get_by_text("answering …").first.wait_for()
     visitor.press("Stop")
     visitor.panel.get_by_text("stopped").wait_for()
 

@@ -107,7 +107,7 @@ def attention(shelf: Shelf) -> None:
             f"<h3>Layer {layer}, head {head}</h3>"
             + note(f"What “{found.labels[position]}” (number {position}) reads. Click another token to stand there.")
             + tokens(found.labels, [*shares, *[0.0] * rest], [*titles, *["comes later"] * rest], chosen=position)
-            + note("A line of the map is a token that reads, a column one that is read; dark is much.")
+            + note("A row of the map is a token that reads, a column one that is read; dark is much.")
             + large
         )
 
@@ -153,7 +153,7 @@ def attention(shelf: Shelf) -> None:
             start = gr.Button("Look", variant="primary")
             worth_button = gr.Button("What is each head worth?")
         changed = gr.HTML(elem_id="effect")
-        gr.Markdown("### All heads\nA line for each layer. Click a head to see it large.")
+        gr.Markdown("### All heads\nA row for each layer. Click a head to see it large.")
         grid = clickable(elem_id="heads")
         one = clickable(elem_id="one-head")
         scores = gr.HTML(elem_id="scores")

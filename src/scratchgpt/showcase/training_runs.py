@@ -106,5 +106,5 @@ def draw_costs(rows: Sequence[Mapping[str, Any]]) -> Any:
         for spine in axis.spines.values():
             spine.set_color(ink)
         axis.set_ylabel("accuracy", color=ink)
-    figure.axes[0].legend(fontsize="small", framealpha=0.2, labelcolor=ink)
+    figure.axes[0].legend(fontsize="small", frameon=False, labelcolor=ink)
     return figure
