@@ -25,7 +25,7 @@ from transformers import AutoTokenizer
 from records import RESULTS, append, machine
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratchgpt.hub.model_directory import load_model
-from scratchgpt.interop.checks import logits_of, sample_ids
+from scratchgpt.interop.checks import end_ids, logits_of, sample_ids
 from scratchgpt.interop.gguf import to_family, write_gguf
 from scratchgpt.interop.gguf_checks import AWKWARD, NUM_COMPARED, is_near_tie, random_texts, same_ids
 from scratchgpt.interop.llama_cpp import LlamaServer, llama_server
@@ -75,7 +75,10 @@ def measure(directory: Path, quantization: str, text: str, files: list[Path]) ->
             difference = largest_difference(server, exported, sample_ids(tokenizer, exported.config.vocab_size, 32))
             step = len(ids) // PROMPTS
             prompts = [ids[step * i : step * i + 4 + i] for i in range(PROMPTS)]
-            parted = sum(is_near_tie(exported, prompt, server.write(prompt, NEW), difference) for prompt in prompts)
+            ends = end_ids(exported)
+            written = [server.write(prompt, NEW, ends) for prompt in prompts]
+            both = zip(prompts, written, strict=True)
+            parted = sum(is_near_tie(exported, prompt, theirs, difference) for prompt, theirs in both)
             theirs, own = perplexities(server, model, ids[: min(PERPLEXITY_TOKENS, context)])
             chosen, names = random.Random(1), ["", *tokenizer.all_special_tokens]
             strings = [each + chosen.choice(names) + each[::-1] for each in random_texts(TEXTS)]

@@ -15,7 +15,7 @@ import torch
 from recipes import export_model
 from scratchgpt import ScratchGPTForCausalLM
 from scratchgpt.hub.model_directory import save_model
-from scratchgpt.interop.checks import AWKWARD, is_near_tie
+from scratchgpt.interop.checks import AWKWARD, end_ids, is_near_tie
 from scratchgpt.interop.gguf_checks import random_texts, same_ids
 from scratchgpt.interop.llama_cpp import VARIABLE, llama_program, llama_server
 from scratchgpt.tokenizers import GPT2_PATTERN, GPT4_PATTERN, BPETokenizer, to_transformers
@@ -89,7 +89,7 @@ def test_continuations(exported) -> None:
         pytest.skip("8 bits round the model: the export compares it with the rounded one")
     ids = tokenizer(" ".join(random_texts(20)), add_special_tokens=False)["input_ids"]
     prompts = [ids[20 * i : 20 * i + 3 + i] for i in range(20)]
-    ties = sum(is_near_tie(model, prompt, server.write(prompt, 64), NEAR) for prompt in prompts)
+    ties = sum(is_near_tie(model, prompt, server.write(prompt, 64, end_ids(model)), NEAR) for prompt in prompts)
     print(f"{ties} of {len(prompts)} continuations part at a near-tie")
     assert ties < len(prompts) / 2
 

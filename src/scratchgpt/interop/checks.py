@@ -92,6 +92,12 @@ def continuation(model: Any, prompt: list[int], count: int = NUM_WRITTEN, **sett
     return written[0, len(prompt) :].tolist()
 
 
+def end_ids(model: Any) -> list[int]:
+    """The ids that end a text."""
+    ends = model.generation_config.eos_token_id
+    return [] if ends is None else ends if isinstance(ends, list) else [ends]
+
+
 @torch.no_grad()
 def is_near_tie(model: Any, prompt: list[int], theirs: list[int], tolerance: float, **settings: Any) -> bool:
     """Whether somebody else's continuation parts from the model's own where two ids are about as likely.

@@ -20,6 +20,7 @@ from .checks import (
     check_same_ids,
     check_same_logits,
     continuation,
+    end_ids,
     is_near_tie,
     logits_of,
     prompt_ids,
@@ -100,7 +101,7 @@ def _check_with_llama_cpp(
     near_ties = 0
     for prompt in prompts:
         count = min(NUM_WRITTEN, rounded.config.max_position_embeddings - len(prompt))
-        near_ties += is_near_tie(rounded, prompt, server.write(prompt, count), largest)
+        near_ties += is_near_tie(rounded, prompt, server.write(prompt, count, end_ids(rounded)), largest)
     ties = f", {near_ties} of {len(prompts)} continuations part at a near-tie" if near_ties else ""
     return (
         f"read by llama.cpp: log-probabilities of {ids.shape[1]} tokens agree, largest difference {largest:.2e}{ties}"

@@ -13,11 +13,13 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 VARIABLE = "SCRATCHGPT_LLAMA_CPP"
@@ -50,11 +52,16 @@ class LlamaServer:
     address: str
 
     def ask(self, path: str, **question: Any) -> Any:
-        """The answer to a JSON object. Raises OSError where there is none."""
+        """The answer to a JSON object. Raises OSError where there is none, with what the server said."""
         body = json.dumps(question).encode()
         request = Request(self.address + path, body, {"Content-Type": "application/json"})
-        with urlopen(request, timeout=PATIENCE) as answer:
-            return json.load(answer)
+        try:
+            with urlopen(request, timeout=PATIENCE) as answer:
+                return json.load(answer)
+        except HTTPError as error:
+            raise OSError(
+                f"llama.cpp does not answer {path}: {error.read().decode(errors='replace')[:300]}"
+            ) from error
 
     def tokenize(self, text: str, split_special_tokens: bool = False) -> list[int]:
         """The ids of a text as a program would feed it, with what the file says is put before or after it."""
@@ -64,18 +71,30 @@ class LlamaServer:
         """The prompt of a conversation by the file's chat template, up to where the answer begins."""
         return self.ask("/apply-template", messages=messages)["prompt"]
 
-    def write(self, ids: list[int], count: int) -> list[int]:
-        """The ids that follow, the likeliest each time, up to an end of text."""
-        return self._complete(ids, n_predict=count)["tokens"]
+    def write(self, ids: list[int], count: int, ends: Sequence[int] = ()) -> list[int]:
+        """The ids that follow, the likeliest each time, up to one of `ends`, which is the last of them then."""
+        written: list[int] = []
+        while len(written) < count and not (written and written[-1] in ends):
+            written += self.log_probabilities(ids + written, 1, keep=True)
+        return written
 
-    def log_probabilities(self, ids: list[int], count: int) -> dict[int, float]:
-        """Of the `count` likeliest ids at the position after `ids`: id → natural logarithm of its probability."""
-        answer = self._complete(ids, n_predict=1, n_probs=count)
+    def log_probabilities(self, ids: list[int], count: int, keep: bool = False) -> dict[int, float]:
+        """Of the `count` likeliest ids at the position after `ids`: id → natural logarithm of its probability.
+
+        Args:
+            keep: do not compute again what the last question had at its beginning too.
+        """
+        answer = self.ask(
+            "/completion", prompt=ids, n_predict=1, n_probs=count, cache_prompt=keep, temperature=-1,
+            # What it writes is another token than the likeliest: of bytes that are no UTF-8 the server makes an error.
+            logit_bias=[[self.letter, 1e6]],
+        )  # fmt: skip
         return {each["id"]: each["logprob"] for each in answer["completion_probabilities"][0]["top_logprobs"]}
 
-    def _complete(self, ids: list[int], **options: Any) -> Any:
-        fixed = {"temperature": -1, "cache_prompt": False, "return_tokens": True}
-        return self.ask("/completion", prompt=ids, **fixed, **options)
+    @cached_property
+    def letter(self) -> int:
+        """The id of some letter."""
+        return self.tokenize("a")[-1]
 
 
 @contextmanager

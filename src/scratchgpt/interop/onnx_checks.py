@@ -18,6 +18,7 @@ from .checks import (
     awkward_ids,
     check_same_ids,
     check_same_logits,
+    end_ids,
     is_near_tie,
     logits_of,
     prompt_ids,
@@ -94,12 +95,6 @@ def check_onnx_file(file: str | os.PathLike[str], exported: Any, tokenizer: Any)
         near_ties += is_near_tie(exported, prompt, decoder.continuation(prompt, count, ends), difference)
     ties = f", {near_ties} of {len(PROMPTS)} continuations part at a near-tie" if near_ties else ""
     return f"read by onnxruntime: logits of {ids.shape[1]} tokens agree, largest difference {difference:.2e}{ties}"
-
-
-def end_ids(model: Any) -> list[int]:
-    """The ids that end a text."""
-    ends = model.generation_config.eos_token_id
-    return [] if ends is None else ends if isinstance(ends, list) else [ends]
 
 
 def change_by_rounding(file: str | os.PathLike[str], exported: Any, tokenizer: Any) -> float:
