@@ -5,6 +5,8 @@ text at a time, on the CPU. The forms are written by the code of the exports, an
 writes once, one after the other, so that all see the same machine; values are medians over the rounds. Ours write with
 `generate` and a compiled step (compiled before the first round), llama.cpp's with its own `llama-bench`, where
 SCRATCHGPT_LLAMA_CPP names the folder with its programs: it begins at the same depth and leaves out sampling and text.
+onnxruntime decodes with its cache, and so does the browser: the page of `--to web` in headless Chromium, by what it
+says of its own speed.
 
 llama.cpp's bits per byte are those of the weights as the file has them, computed by transformers in fp32. It computes
 in halves or, with 4 and 8 bits, in 8-bit numbers itself, by which its perplexity differs (`benchmarks/llama_cpp.py`).
@@ -13,12 +15,18 @@ Another form is another line in `FORMS`.
 """
 
 import argparse
+import functools
+import importlib.util
 import json
+import shutil
 import statistics
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,7 +36,7 @@ from transformers import AutoTokenizer
 
 from records import RESULTS, append, machine
 from scratchgpt import ScratchGPTForCausalLM
-from scratchgpt.evaluation.log_likelihoods import LogLikelihoods
+from scratchgpt.evaluation.log_likelihoods import LogLikelihoods, Scored, Scorer, Sequences
 from scratchgpt.evaluation.text import Text, TextSuite
 from scratchgpt.hub.card_facts import weights_size
 from scratchgpt.hub.model_directory import count_parameters, load_model
@@ -36,10 +44,14 @@ from scratchgpt.inference.decoding import compiled_decoding, load_for_decoding
 from scratchgpt.interop.checks import sample_ids
 from scratchgpt.interop.gguf import to_family, write_gguf
 from scratchgpt.interop.llama_cpp import llama_program
+from scratchgpt.interop.onnx import quantize_onnx, to_onnx_family, write_onnx
+from scratchgpt.interop.onnx_checks import OnnxDecoder
 from scratchgpt.interop.quantized import write_quantized
 from scratchgpt.performance import set_matmul_precision
 
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 PROMPT, NEW = 32, 128
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 REFERENCE = "scratchgpt fp32"
 
 
@@ -54,7 +66,8 @@ class Original:
     suite: TextSuite
 
     def bits_per_byte(self, model: Any) -> float:
-        return self.suite.run(LogLikelihoods(model), self.tokenizer).metrics["bits_per_byte"].value
+        scorer: Scorer = model if isinstance(model, OnnxScorer) else LogLikelihoods(model)
+        return self.suite.run(scorer, self.tokenizer).metrics["bits_per_byte"].value
 
     def prompt(self) -> torch.Tensor:
         ids = sample_ids(self.tokenizer, self.model.config.vocab_size, PROMPT)
@@ -71,7 +84,7 @@ class Form:
 
 
 def own(original: Original, dtype: str, weight_bits: int | None = None) -> Form:
-    folder = original.folder / f"{dtype} {weight_bits}"
+    folder = original.folder / (REFERENCE if dtype == "float32" else f"{dtype} {weight_bits}")
     folder.mkdir()
     original.tokenizer.save_pretrained(folder)
     if weight_bits is None:
@@ -111,6 +124,92 @@ def llama_cpp(original: Original, quantization: str) -> Form:
     return Form(file.stat().st_size, original.bits_per_byte(exported), write)
 
 
+class OnnxScorer:
+    """A graph in onnxruntime, which is asked one sequence at a time."""
+
+    def __init__(self, file: Path, config: Any) -> None:
+        self.decoder, self.context = OnnxDecoder(file, config), config.max_position_embeddings
+
+    def score(self, sequences: Sequences) -> list[Scored]:
+        return [self._score(list(tokens), count) for tokens, count in sequences]
+
+    def _score(self, tokens: list[int], count: int) -> Scored:
+        self.decoder.reset()
+        said = torch.from_numpy(self.decoder.logits(tokens[:-1]))[-count:].log_softmax(-1)
+        targets = torch.tensor(tokens[-count:])
+        found = said.gather(1, targets[:, None]).sum().item()
+        return Scored(found, bool((said.argmax(-1) == targets).all()))
+
+
+def onnx(original: Original, is_exact: bool) -> Form:
+    exported, file = to_onnx_family(original.model), original.folder / "model.onnx"
+    if not file.exists():
+        write_onnx(exported, file)
+    if not is_exact:
+        quantized = original.folder / "model_quantized.onnx"
+        quantize_onnx(file, quantized)
+        file = quantized
+    scorer = OnnxScorer(file, exported.config)
+    prompt = original.prompt()[0].tolist()
+
+    def write() -> float:
+        started = time.perf_counter()
+        scorer.decoder.continuation(prompt, NEW)
+        return NEW / (time.perf_counter() - started)
+
+    return Form(file.stat().st_size, original.bits_per_byte(scorer), write)
+
+
+class QuietFiles(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@functools.cache
+def chromium() -> Any:
+    """One for all pages; it lives as long as this process."""
+    from playwright.sync_api import sync_playwright
+
+    return sync_playwright().start().chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+def browser(original: Original, quantization: str) -> Form:
+    from recipes import export_model
+
+    folder = original.folder / f"web {quantization}"
+    command = [f"--model_name_or_path={original.folder / REFERENCE}", "--to=web", f"--output_dir={folder}"]
+    export_model.main([*command, f"--quantization={quantization}"])
+    facts = json.loads((folder / "model" / "page.json").read_text())
+    facts["ends"] = []  # as many tokens as the others write
+    (folder / "model" / "page.json").write_text(json.dumps(facts))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietFiles, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    page = chromium().new_page()
+    page.set_default_timeout(600_000)
+    page.goto(f"http://127.0.0.1:{server.server_port}")
+    status = page.locator("#status")
+    page.locator("#status", has_text="The model is here.").wait_for()
+    if facts["chat"]:
+        page.locator("#text-mode").click()
+    page.locator("#temperature").fill("0")
+    page.locator("#max_new_tokens").fill(str(NEW))
+    text = original.tokenizer.decode(original.prompt()[0])
+
+    def write() -> float:
+        page.locator("#text").fill(text)
+        page.locator("#status", has_text="of").wait_for()
+        page.locator("#write").click()
+        page.locator("#status", has_text=" a second;").wait_for()
+        said = status.text_content() or ""
+        assert said.startswith(f"{NEW} tokens"), said
+        page.locator("#stop:disabled").wait_for(state="attached")
+        page.locator("#text").fill("")
+        return float(said.partition(", ")[2].split()[0])
+
+    exported, file = to_onnx_family(original.model), folder / "model" / "model.onnx"
+    return Form(file.stat().st_size, original.bits_per_byte(OnnxScorer(file, exported.config)), write)
+
+
 FORMS: dict[str, Callable[[Original], Form]] = {
     REFERENCE: lambda original: own(original, "float32"),
     "scratchgpt bf16": lambda original: own(original, "bfloat16"),
@@ -120,6 +219,10 @@ FORMS: dict[str, Callable[[Original], Form]] = {
         f"llama.cpp {quantization}": lambda original, quantization=quantization: llama_cpp(original, quantization)
         for quantization in ("f16", "q8_0", "q4_0")
     },
+    "onnxruntime fp32": lambda original: onnx(original, is_exact=True),
+    "onnxruntime int8": lambda original: onnx(original, is_exact=False),
+    "browser fp32": lambda original: browser(original, "f32"),
+    "browser int8": lambda original: browser(original, "int8"),
 }
 
 
@@ -173,7 +276,12 @@ def main() -> None:
 
 
 def is_here(name: str) -> bool:
-    return not name.startswith("llama.cpp") or llama_program("llama-bench") is not None
+    """Whether what runs it is installed."""
+    if name.startswith("llama.cpp"):
+        return llama_program("llama-bench") is not None
+    if name.startswith("browser"):
+        return None not in (CHROMIUM, shutil.which("npm"), importlib.util.find_spec("playwright"))
+    return True
 
 
 if __name__ == "__main__":
