@@ -210,7 +210,8 @@ def write_onnx_files(arguments: ExportArguments, folder: Path, model: Any, expor
     exported.config.save_pretrained(folder)
     complete_config(folder / "config.json")
     exported.generation_config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder, plain=True)
+    # With the chat template in tokenizer_config.json, the one place where transformers.js looks for it.
+    tokenizer.save_pretrained(folder, plain=True, save_jinja_files=False)
     check_saved_tokenizer(folder, tokenizer)
     found, change = check_onnx_file(file, exported, tokenizer), change_by_rounding(quantized, exported, tokenizer)
     sizes = f"{file.stat().st_size:,} and {quantized.stat().st_size:,} bytes"

@@ -138,8 +138,10 @@ def write_onnx(exported: Any, file: str | os.PathLike[str], with_attention: bool
     ids = torch.zeros(batch, new, dtype=torch.long)
     mask = torch.ones(batch, cached + new, dtype=torch.long)
     past = [torch.zeros(batch, num_heads, cached, width) for _ in range(2 * num_layers)]
-    any_size: Any = torch.export.Dim.DYNAMIC
-    rows = {0: any_size, 1: any_size}
+    # By these names: transformers.js 4 makes an empty cache of `batch_size` texts, and takes any other name for 0.
+    rows = {0: "batch_size", 1: "sequence_length"}
+    seen = {0: "batch_size", 1: "total_sequence_length"}
+    past_rows = {0: "batch_size", 2: "past_sequence_length"}
     inputs, outputs = cache_names(num_layers), cache_names(num_layers, "present")
     with _quiet():
         program = torch.onnx.export(
@@ -147,7 +149,7 @@ def write_onnx(exported: Any, file: str | os.PathLike[str], with_attention: bool
             (ids, mask, torch.arange(cached, cached + new).repeat(batch, 1), past),
             input_names=["input_ids", "attention_mask", "position_ids", *inputs],
             output_names=["logits", *outputs, *(["attentions"] if with_attention else [])],
-            dynamic_shapes=(rows, rows, rows, [{0: any_size, 2: any_size}] * len(past)),
+            dynamic_shapes=(rows, seen, rows, [past_rows] * len(past)),
             dynamo=True,
             verbose=False,
         )
