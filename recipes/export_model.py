@@ -29,7 +29,7 @@ the folder is there. Needs the extra [onnx]: pip install "scratchgpt[onnx]"
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -46,6 +46,7 @@ from scratchgpt.hub.seals import seal
 from scratchgpt.hub.staging import check_output, staged_directory
 from scratchgpt.interop import to_gpt2, to_llama, to_qwen3
 from scratchgpt.interop.checks import check_same_logits, logits_of, sample_ids
+from scratchgpt.interop.export_cards import Source, export_card, page_card
 from scratchgpt.interop.exported_files import complete_config, first_tokens
 from scratchgpt.interop.gguf import QUANTIZATIONS, check_gguf, to_llama_cpp, write_gguf
 from scratchgpt.interop.gguf_checks import check_gguf_file
@@ -53,7 +54,7 @@ from scratchgpt.interop.ollama import modelfile
 from scratchgpt.interop.onnx import check_onnx, quantize_onnx, to_onnx_family, write_onnx
 from scratchgpt.interop.onnx_checks import change_by_rounding, check_onnx_file, check_saved_tokenizer
 from scratchgpt.interop.quantized import check_quantized, write_quantized
-from scratchgpt.interop.web import check_node, check_page, copy_page, fetch_runtime, page_card, page_facts
+from scratchgpt.interop.web import check_node, check_page, copy_page, fetch_runtime, page_facts
 from scratchgpt.training.bases import base_config
 
 TARGETS = {
@@ -162,16 +163,6 @@ def write_quantized_model(
     return f"{cost}; {weights_size(folder)[2]:,} bytes, {share:.1%} of fp32"
 
 
-class Source(NamedTuple):
-    """What is known of the model that is exported."""
-
-    title: str
-    license: str | None
-    on_hub: str | None
-    """Its name there, or that of its base."""
-    is_chat: bool
-
-
 def known_of(arguments: ExportArguments) -> Source:
     source = Path(local_copy(arguments.model_name_or_path))
     facts, card = Facts(source), card_data(source / CARD)
@@ -180,6 +171,13 @@ def known_of(arguments: ExportArguments) -> Source:
     )
     is_chat = facts.kind == "chat model" or "chat-model" in card.get("tags", [])
     return Source(facts.title, card.get("license"), on_hub, is_chat)
+
+
+def add_card(folder: Path, arguments: ExportArguments, text: str) -> None:
+    """README.md; of an earlier export a user's own stays."""
+    keep_card(Path(arguments.output_dir), folder)
+    if not (folder / CARD).is_file():
+        (folder / CARD).write_text(text, encoding="utf-8")
 
 
 def write_gguf_files(arguments: ExportArguments, folder: Path, model: Any, exported: Any, tokenizer: Any) -> str:
@@ -194,6 +192,8 @@ def write_gguf_files(arguments: ExportArguments, folder: Path, model: Any, expor
     context = exported.config.max_position_embeddings
     text = modelfile(file.name, tokenizer, exported.generation_config, context, source.is_chat)
     (folder / "Modelfile").write_text(text, encoding="utf-8")
+    sizes = {file.name: file.stat().st_size}
+    add_card(folder, arguments, export_card("gguf", source, count_parameters(exported), sizes))
     ids = sample_ids(tokenizer, exported.config.vocab_size, context)
     ours, theirs = (logits_of(each.float(), ids)[..., : exported.config.vocab_size] for each in (model, exported))
     change = (ours.log_softmax(-1) - theirs.log_softmax(-1)).abs().max().item()
@@ -214,8 +214,10 @@ def write_onnx_files(arguments: ExportArguments, folder: Path, model: Any, expor
     tokenizer.save_pretrained(folder, plain=True, save_jinja_files=False)
     check_saved_tokenizer(folder, tokenizer)
     found, change = check_onnx_file(file, exported, tokenizer), change_by_rounding(quantized, exported, tokenizer)
-    sizes = f"{file.stat().st_size:,} and {quantized.stat().st_size:,} bytes"
-    return f"{found}; 8 bits change log-probabilities by up to {change:.2e}; {sizes}"
+    sizes = {each.relative_to(folder).as_posix(): each.stat().st_size for each in (file, quantized)}
+    add_card(folder, arguments, export_card("onnx", known_of(arguments), count_parameters(exported), sizes))
+    in_bytes = " and ".join(f"{size:,}" for size in sizes.values())
+    return f"{found}; 8 bits change log-probabilities by up to {change:.2e}; {in_bytes} bytes"
 
 
 def write_page(arguments: ExportArguments, folder: Path, model: Any, exported: Any, tokenizer: Any) -> str:
@@ -231,9 +233,7 @@ def write_page(arguments: ExportArguments, folder: Path, model: Any, exported: A
         quantize_onnx(file, file)
     tokenizer.save_pretrained(kept, plain=True)
     (kept / "page.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    keep_card(Path(arguments.output_dir), folder)
-    if not (folder / CARD).is_file():
-        (folder / CARD).write_text(page_card(facts, source.license, source.on_hub), encoding="utf-8")
+    add_card(folder, arguments, page_card(facts, source.license, source.on_hub))
     found = check_page(folder, exported, tokenizer, facts, is_exact)
     rest = sum(each.stat().st_size for each in folder.rglob("*") if each.is_file()) - file.stat().st_size
     return f"{found}; {file.stat().st_size:,} bytes, and {rest:,} beside them"

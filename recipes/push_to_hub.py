@@ -1,12 +1,14 @@
-"""Push to the Hub what is here: a model, adapter, tokenizer, data set or page, looked at before anything goes.
+"""Push to the Hub what is here: a model, adapter, tokenizer, data set or export, looked at before anything goes.
 
     python recipes/push_to_hub.py runs/mine/final --repo_id me/my-model --dry_run      # what would go
     python recipes/push_to_hub.py runs/mine/final --repo_id me/my-model                # private at first
     python recipes/push_to_hub.py runs/chat/final --repo_id me/my-chat --base_repo_id me/my-model
     python recipes/push_to_hub.py data/shakespeare --repo_id me/plays --private false
+    python recipes/push_to_hub.py runs/gguf --repo_id me/my-model-gguf                 # for llama.cpp and Ollama
     python recipes/push_to_hub.py runs/page --repo_id me/my-page --space               # a static Space
 
-What it is, is told from the directory; a page for the browser (`export --to web`) goes to a static Space. Before
+What it is, is told from the directory; a page for the browser (`export --to web`) goes to a static Space, a GGUF
+file or ONNX graphs to a repository of their own. Before
 anything goes, it is loaded in a process without this package, which has to give the same logits; weights must be
 safetensors, and no file may hold a secret, an absolute path, your user name or a link. A card that was made here is
 made anew, with the name on the Hub. A push that broke off goes on when it is started again. Log in with
@@ -26,7 +28,7 @@ from scratchgpt.hub.push_checks import check_before_push, kind_of
 
 @dataclass
 class PushArguments:
-    directory: str = required("What is pushed: the directory of a model, adapter, tokenizer, data set or page.")
+    directory: str = required("What is pushed: the directory of a model, adapter, tokenizer, data set or export.")
     repo_id: str = required("Its name on the Hub, owner/name.")
     base_repo_id: str | None = option(None, "Of an adapter: its base's name on the Hub.")
     space: bool = option(False, "Push a page that export --to web wrote, to a static Space.")
@@ -53,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
             if kind == "page"
             else f"--space is for a page, and {directory} is a {kind}: write one with export --to web"
         )
-    if kind not in ("data set", "page") and (directory / CARD).is_file():
+    if kind not in ("data set", "page", "export") and (directory / CARD).is_file():
         write_card(directory, arguments.repo_id)
     with as_on_the_hub(directory, arguments.repo_id, arguments.base_repo_id) as folder:
         check_before_push(directory, folder)

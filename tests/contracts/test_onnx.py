@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoTokenizer
 from recipes import export_model
 from scratchgpt import ScratchGPTForCausalLM
 from scratchgpt.hub.model_directory import save_model
+from scratchgpt.hub.push_checks import check_before_push, kind_of
 from scratchgpt.interop.checks import continuation
 from scratchgpt.interop.onnx import to_onnx_family
 from scratchgpt.interop.onnx_checks import OnnxDecoder, check_onnx_file
@@ -63,9 +64,11 @@ def test_the_folder(exported: Export) -> None:
     assert "8 bits change log-probabilities by up to" in exported.said
     files = {file.relative_to(exported.folder).as_posix() for file in exported.folder.rglob("*") if file.is_file()}
     assert files == {
-        "arguments.yaml", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-        "onnx/model.onnx", "onnx/model_quantized.onnx",
+        "README.md", "arguments.yaml", "config.json", "generation_config.json", "tokenizer.json",
+        "tokenizer_config.json", "onnx/model.onnx", "onnx/model_quantized.onnx",
     }  # fmt: skip
+    assert kind_of(exported.folder) == "export"
+    check_before_push(exported.folder)
     # transformers.js looks for the template nowhere else
     told = json.loads((exported.folder / "tokenizer_config.json").read_text())
     assert told["chat_template"] == exported.tokenizer.chat_template

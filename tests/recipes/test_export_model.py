@@ -15,6 +15,7 @@ from recipes import export_model
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
 from scratchgpt.hub.cards import CARD, check_card
 from scratchgpt.hub.model_directory import save_model
+from scratchgpt.hub.push_checks import check_before_push, kind_of
 from scratchgpt.hub.seals import verify_if_sealed
 from scratchgpt.interop import to_gpt2, to_llama, to_qwen3
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
@@ -151,7 +152,10 @@ def test_one_file_for_llama_cpp(tokenizer, tmp_path: Path, preset: str, architec
     said = capsys.readouterr().out
     assert "read by transformers: logits of" in said
     assert "q8_0 changes log-probabilities by up to" in said
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {"Modelfile", "arguments.yaml", "model-q8_0.gguf"}
+    files = {"Modelfile", "README.md", "arguments.yaml", "model-q8_0.gguf"}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == files
+    assert kind_of(tmp_path / "out") == "export"
+    check_before_push(tmp_path / "out")
     found = {name: field.contents() for name, field in GGUFReader(tmp_path / "out" / "model-q8_0.gguf").fields.items()}
     names = ("general.architecture", "general.name", "general.license", "tokenizer.chat_template")
     assert [found[name] for name in names] == [architecture, "mine", "mit", tokenizer.chat_template]

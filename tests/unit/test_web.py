@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
-from huggingface_hub import SpaceCard
+from huggingface_hub import ModelCard, SpaceCard
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratchgpt.hub.cards import is_own
+from scratchgpt.interop.export_cards import Source, export_card, page_card
 from scratchgpt.interop.onnx import to_onnx_family
-from scratchgpt.interop.web import check_node, fetch_runtime, page_card, page_facts
+from scratchgpt.interop.web import check_node, fetch_runtime, page_facts
 from scratchgpt.tokenizers import BPETokenizer, to_transformers
 
 
@@ -81,3 +82,18 @@ def test_card_of_a_space() -> None:
     )
     assert "1,234,567 parameters" in card.text
     assert "models" not in SpaceCard(page_card(facts, None, None)).data.to_dict()
+
+
+@pytest.mark.parametrize(("target", "library"), [("gguf", "gguf"), ("onnx", "transformers.js")])
+def test_card_of_an_export(target: str, library: str) -> None:
+    text = export_card(target, Source("My: model", "mit", "me/base", is_chat=True), 1_234_567, {"a.gguf": 1000})
+    assert is_own(text)
+    card = ModelCard(text)
+    found = card.data.to_dict()
+    assert (found["library_name"], found["license"], found["pipeline_tag"]) == (library, "mit", "text-generation")
+    assert (found["base_model"], found["base_model_relation"]) == ("me/base", "quantized")
+    assert target in found["tags"]
+    assert "A chat model of 1,234,567 parameters" in card.text
+    assert "- `a.gguf`, 1,000 bytes" in card.text
+    plain = ModelCard(export_card(target, Source("Mine", None, None, is_chat=False), 1, {})).data.to_dict()
+    assert not {"license", "base_model", "base_model_relation"} & plain.keys()

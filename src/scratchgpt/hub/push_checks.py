@@ -20,7 +20,7 @@ from .card_facts import BUILD
 from .cards import CARD, check_card
 from .names import local_copy
 
-Kind = Literal["model", "adapter", "tokenizer", "data set", "page"]
+Kind = Literal["model", "adapter", "tokenizer", "data set", "page", "export"]
 
 NOT_PUSHED = {"training_state", ".git", ".cache", "__pycache__", ".DS_Store"}
 """Files and folders that stay here: what only resuming needs, and what other programs leave."""
@@ -123,9 +123,15 @@ def kind_of(directory: Path) -> Kind:
         ValueError: for a directory that holds nothing of what can be pushed.
     """
     if not directory.is_dir():
-        raise ValueError(f"{directory} is no directory: give that of a model, adapter, tokenizer, data set or page")
+        raise ValueError(
+            f"{directory} is no directory: give that of a model, adapter, tokenizer, data set, page or export"
+        )
     if (directory / PAGE).is_file():
         return "page"
+    if not any(directory.glob("*.safetensors")) and (
+        any(directory.glob("*.gguf")) or (directory / "onnx" / "model.onnx").is_file()
+    ):
+        return "export"
     if (directory / "adapter_config.json").is_file():
         return "adapter"
     if (directory / "config.json").is_file():
@@ -214,7 +220,9 @@ def check_files(directory: Path, with_card: bool = True) -> None:
 
 
 def _card_problems(directory: Path, kind: Kind) -> list[str]:
-    if kind == "page" or (kind == "data set" and not (directory / BUILD).is_file()):  # whoever made it describes it
+    if kind in ("page", "export") or (
+        kind == "data set" and not (directory / BUILD).is_file()
+    ):  # whoever made it describes it
         return [] if (directory / CARD).is_file() else [f"{CARD} is missing: write what it is"]
     return check_card(directory)
 
@@ -314,7 +322,7 @@ def check_answers(directory: Path) -> None:
         ValueError: names what differs, or the error there.
     """
     kind = kind_of(directory)
-    if kind in ("data set", "page"):  # a page was tried when it was written
+    if kind in ("data set", "page", "export"):  # the last two were tried when they were written
         return
     with tempfile.TemporaryDirectory() as folder:
         runs = {local: _answer(directory, kind, Path(folder), local) for local in ("", "local")}

@@ -20,9 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import SpaceCardData
 
-from ..hub.cards import signed
 from ..inference.answer_settings import text_settings
 from .checks import (
     AWKWARD,
@@ -140,32 +138,6 @@ def page_facts(exported: Any, tokenizer: Any, title: str, is_chat: bool) -> dict
         "never": settings["suppress_tokens"] or [],
         "sampling": sampling,
     }
-
-
-def page_card(facts: Mapping[str, Any], license: str | None, source: str | None) -> str:
-    """README.md, with what a Space of the Hub reads.
-
-    Args:
-        license: of the model, where it is known. source: its name on the Hub, where it has one.
-    """
-    told = SpaceCardData(title=facts["title"], sdk="static", app_file="index.html", license=license)
-    told.models = [source] if source else None
-    kind = "A chat model" if facts["chat"] else "A language model"
-    return signed(
-        f"""---
-{told.to_yaml()}
----
-
-# {facts["title"]}
-
-{kind} of {facts["parameters"]:,} parameters, trained with scratchgpt, that runs in the browser: nothing that is typed
-leaves the machine, and nothing is fetched from elsewhere. As it is, this folder is a static Space on the Hub; anywhere
-else, any file server will do:
-
-    python -m http.server
-
-`runtime/` holds {", ".join(f"{package} {version}" for package, version in RUNTIME)}, with their licences."""
-    )
 
 
 def check_page(folder: Path, exported: Any, tokenizer: Any, facts: Mapping[str, Any], is_exact: bool) -> str:
