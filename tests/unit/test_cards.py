@@ -263,3 +263,13 @@ def test_names_on_the_hub_and_paths_are_told_apart(tmp_path: Path) -> None:
         assert not is_hub_name(path, tmp_path / "runs" / "x" / "final")
     for path, name in {"/home/me/x/data": "data", "~/a/final": "a/final", "runs/a": "runs/a", "../b": "b"}.items():
         assert shown(path) == name
+
+
+@pytest.mark.parametrize("name", ["model-f16.gguf", "onnx/model.onnx", "model/page.json"])
+def test_an_export_keeps_the_card_that_it_came_with(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    for file in (name, "config.json"):
+        (tmp_path / file).write_text("{}")
+    with pytest.raises(ValueError, match="is for other engines: its card was made with it"):
+        write_card(tmp_path)
+    assert not (tmp_path / "README.md").exists()

@@ -23,6 +23,9 @@ from .training_texts import Sketch, TrainingTexts
 
 ARGUMENTS, RESULTS, BUILD, ROUNDING = "arguments.yaml", "results.json", "build.json", "rounding.json"
 
+PAGE = "model/page.json"
+"""What a page for the browser has, as `export --to web` writes it."""
+
 Kind = Literal["base model", "chat model", "classifier", "tokenizer", "data set"]
 
 MADE_BY = {
@@ -71,6 +74,8 @@ class Facts:
 
     @cached_property
     def kind(self) -> Kind:
+        if is_export(self.directory):
+            raise ValueError(f"{self.directory} is for other engines: its card was made with it, at the export")
         has = {name for name in ("config.json", "tokenizer.json", BUILD) if (self.directory / name).is_file()}
         if self.is_adapter and self.adapter.get("task_type") == "SEQ_CLS":
             return "classifier"
@@ -281,6 +286,14 @@ class Facts:
             for values in measured
             if own is not None and values["model"].get("files") == own
         ]
+
+
+def is_export(directory: Path) -> bool:
+    """Whether `scratchgpt export` wrote it for other engines: a GGUF file, ONNX graphs, or a page for the browser."""
+    if (directory / PAGE).is_file():
+        return True
+    has_weights = any(directory.glob("*.safetensors"))
+    return not has_weights and (any(directory.glob("*.gguf")) or (directory / "onnx" / "model.onnx").is_file())
 
 
 def weights_size(directory: Path) -> tuple[int, list[str], int]:

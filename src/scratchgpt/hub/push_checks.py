@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from .card_facts import BUILD
+from .card_facts import BUILD, PAGE, is_export
 from .cards import CARD, check_card
 from .names import local_copy
 
@@ -30,9 +30,6 @@ PICKLES = {".bin", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".dill"
 
 DATA = {".jsonl", ".parquet", ".csv", ".tsv", ".arrow", ".txt"}
 """What a directory of data that no builder made consists of. Its texts are the user's own: they may name any path."""
-
-PAGE = "model/page.json"
-"""What a page for the browser has, as `export --to web` writes it."""
 
 VOCABULARIES = {"tokenizer.json", "vocab.json", "merges.txt"}
 """Their tokens are pieces of texts."""
@@ -126,12 +123,8 @@ def kind_of(directory: Path) -> Kind:
         raise ValueError(
             f"{directory} is no directory: give that of a model, adapter, tokenizer, data set, page or export"
         )
-    if (directory / PAGE).is_file():
-        return "page"
-    if not any(directory.glob("*.safetensors")) and (
-        any(directory.glob("*.gguf")) or (directory / "onnx" / "model.onnx").is_file()
-    ):
-        return "export"
+    if is_export(directory):
+        return "page" if (directory / PAGE).is_file() else "export"
     if (directory / "adapter_config.json").is_file():
         return "adapter"
     if (directory / "config.json").is_file():
