@@ -44,7 +44,7 @@ REINFORCE = {
 }  # fmt: skip
 ENOUGH, LOOK = 0.3, 20
 """Share of the validation questions that the start answers rightly, and every how many steps that is looked at."""
-STEPS = {"start": 800, "grpo": 120, "rejection": 300, "more": 1150, "all": 1150}
+STEPS = {"start": 800, "grpo": 360, "rejection": 900, "more": 3450, "all": 3450}
 METHODS = {
     "grpo": {"method": "grpo", "learning_rate": 5e-4},
     "rejection": {"method": "rejection", "learning_rate": 1e-3, "per_device_train_batch_size": 64, "group_size": 4},
