@@ -207,7 +207,9 @@ def test_a_directory_in_8_bits_decodes_by_our_kernel(preset: str, tmp_path: Path
             error = (loaded(ids).logits.float() - model(ids).logits).norm() / model(ids).logits.norm()
         assert 0 < error < 0.05
     found = loaded.generate(ids, **GREEDY)
+    torch._dynamo.utils.counters.clear()
     assert torch.equal(loaded.generate(ids, **GREEDY, **compiled_decoding(loaded, max_length=24)), found)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
 def test_a_directory_in_4_bits_decodes_in_its_own_type(tmp_path: Path) -> None:
@@ -218,6 +220,10 @@ def test_a_directory_in_4_bits_decodes_in_its_own_type(tmp_path: Path) -> None:
     loaded, _ = load_for_decoding(tmp_path)
     with torch.no_grad():
         assert torch.equal(loaded(ids).logits, read(ids).logits)
+    torch._dynamo.utils.counters.clear()
+    written = loaded.generate(ids, **GREEDY, **compiled_decoding(loaded, max_length=24))
+    assert written.shape == (1, 9 + GREEDY["max_new_tokens"])
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     with pytest.raises(ValueError, match="is quantised, and computes in bfloat16: leave out dtype"):
         load_for_decoding(tmp_path, dtype="float32")
     with pytest.raises(ValueError, match="quantised already: leave out weight_bits"):
