@@ -204,7 +204,8 @@ def prepare_for_decoding(model: PreTrainedModel, weight_bits: int | None = None)
         else:
             model.set_submodule(name, Int8Linear(layer))
     if model.device.type == "cpu":
-        model.hf_quantizer = None  # with it transformers does not compile the step, though all layers above can be
+        untyped: Any = model
+        untyped.hf_quantizer = None  # with it transformers does not compile the step, though all layers above can be
         AttentionInterface.register("one_query", one_query_attention_forward)
         AttentionMaskInterface.register("one_query", sdpa_mask)
         model.set_attn_implementation("one_query")
