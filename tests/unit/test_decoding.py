@@ -12,6 +12,7 @@ from torch import nn
 
 from scratchgpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTTokenizer
 from scratchgpt.hub.model_directory import save_model
+from scratchgpt.inference import decoding
 from scratchgpt.inference.decoding import (
     Int8Linear,
     OneRowLinear,
@@ -62,9 +63,28 @@ def test_a_compiled_row_is_a_linear_layer() -> None:
     row = deepcopy(layer)
     row.__class__ = OneRowLinear
     compiled = torch.compile(row, fullgraph=True, dynamic=False)
-    for shape in ((1, 1, 48), (48,), (2, 1, 48)):
-        x = torch.randn(shape)
+    pieces = (
+        torch.randn(3, 48)[1],
+        torch.randn(1, 48, 7).transpose(1, 2)[:, 2:3],
+    )  # of something larger, or not in a row
+    for x in (torch.randn(1, 1, 48), torch.randn(48), torch.randn(2, 1, 48), *pieces):
         torch.testing.assert_close(compiled(x), layer(x), rtol=1e-5, atol=1e-6)
+
+    def of_a_part(x: torch.Tensor) -> torch.Tensor:
+        return row(F.silu(x)[:, -1:]) + row(x[:, 2:3])
+
+    x = torch.randn(1, 7, 48)
+    torch.testing.assert_close(torch.compile(of_a_part, fullgraph=True)(x), of_a_part(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("unpacks", [True, False])
+def test_a_compiled_row_in_8_bits_is_one_that_is_not(unpacks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where compiled code unpacks the weights, and where torch's kernel does."""
+    monkeypatch.setattr(decoding, "UNPACKS_INT8", unpacks)
+    layer = Int8Linear(nn.Linear(48, 40).bfloat16())
+    compiled = torch.compile(layer, fullgraph=True, dynamic=False)
+    for x in (torch.randn(1, 1, 48), torch.randn(3, 1, 48)):
+        torch.testing.assert_close(compiled(x.bfloat16()), layer(x.bfloat16()), rtol=0.01, atol=0.01)
 
 
 @pytest.mark.parametrize("rows", [1, 5, 40])

@@ -39,6 +39,10 @@ from ..performance import choose_autocast_dtype
 KERNEL_ROWS = 16
 """Up to so many rows the 8-bit kernel is faster than converting the weights and multiplying."""
 
+UNPACKS_INT8 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+"""Whether compiled code unpacks 8-bit weights faster than the kernel: by half there; with AVX2 it takes five times as
+long."""
+
 
 def load_for_decoding(
     model_name_or_path: str | os.PathLike[str],
@@ -88,16 +92,23 @@ def load_for_decoding(
     return prepared, tokenizer
 
 
-class OneRowLinear(nn.Linear):
-    """`nn.Linear`; where one row is compiled, its product is a sum, which becomes a single pass over the weights.
+def one_row_product(weight: torch.Tensor, input: torch.Tensor) -> torch.Tensor:
+    """A weight [O, I] by an input of I numbers, in fp32 [O]: compiled, a single pass over the weight.
 
     That pass runs at the memory's bandwidth; the matrix libraries reach a third of it (oneDNN bf16) or less.
     """
+    # as_strided makes the compiler store the row: else each row of the weight computes it again, its norm included.
+    row = input.reshape(-1).float().contiguous().as_strided((weight.shape[1],), (1,))
+    return (weight.float() * row).sum(-1)
+
+
+class OneRowLinear(nn.Linear):
+    """`nn.Linear`; where one row is compiled, its product is `one_row_product`."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if not torch.compiler.is_compiling() or input.numel() != self.in_features:
             return super().forward(input)
-        output = (self.weight.float() * input.reshape(-1).float()).sum(-1)
+        output = one_row_product(self.weight, input)
         if self.bias is not None:
             output = output + self.bias
         return output.to(input.dtype).view(*input.shape[:-1], self.out_features)
@@ -126,10 +137,10 @@ class Int8Linear(nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         rows = input.reshape(-1, self.in_features)
-        if rows.shape[0] <= KERNEL_ROWS and rows.device.type == "cpu":
+        if rows.shape[0] == 1 and torch.compiler.is_compiling() and (rows.device.type != "cpu" or UNPACKS_INT8):
+            output = (one_row_product(self.weight, rows) * self.scale).to(rows.dtype)
+        elif rows.shape[0] <= KERNEL_ROWS and rows.device.type == "cpu":
             output = torch.ops.aten._weight_int8pack_mm(rows, self.weight, self.scale)
-        elif rows.shape[0] == 1 and torch.compiler.is_compiling():  # a single pass, as in OneRowLinear
-            output = ((self.weight.float() * rows.float()).sum(-1) * self.scale).to(rows.dtype)
         else:
             output = F.linear(rows, self.weight.to(rows.dtype)) * self.scale
         if self.bias is not None:
