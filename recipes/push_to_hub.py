@@ -8,11 +8,10 @@
     python recipes/push_to_hub.py runs/page --repo_id me/my-page --space               # a static Space
 
 What it is, is told from the directory; a page for the browser (`export --to web`) goes to a static Space, a GGUF
-file or ONNX graphs to a repository of their own. Before
-anything goes, it is loaded in a process without this package, which has to give the same logits; weights must be
-safetensors, and no file may hold a secret, an absolute path, your user name or a link. A card that was made here is
-made anew, with the name on the Hub. A push that broke off goes on when it is started again. Log in with
-`hf auth login`, or set HF_TOKEN.
+file or ONNX graphs to a repository of their own. Before anything goes, a model, adapter or tokenizer is loaded in a
+process without this package, which has to give the same logits; weights must be safetensors, and no file may hold a
+secret, an absolute path, your user name or a link. A card that was made here is made anew, with the name on the Hub. A
+push that broke off goes on when it is started again. Log in with `hf auth login`, or set HF_TOKEN.
 """
 
 import sys
@@ -53,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError(
             f"{directory} is a page for the browser, which goes to a Space: add --space"
             if kind == "page"
-            else f"--space is for a page, and {directory} is a {kind}: write one with export --to web"
+            else f"--space is for a page, and what is in {directory} ({kind}) is none: write one with export --to web"
         )
     if kind not in ("data set", "page", "export") and (directory / CARD).is_file():
         write_card(directory, arguments.repo_id)
