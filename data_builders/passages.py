@@ -34,7 +34,7 @@ RAISING = (
     "Raises {}.", "Raises {} on failure.", "Raise {} if that is not possible.", "Otherwise a {} is raised.",
     "If there is none, {} is raised.", "It may raise {}.",
 )  # fmt: skip
-STRANGE = 4
+STRANGE = 8
 """Patterns of each kind of which training has no wording."""
 NOISY, LEFT_OUT = 0.2, 0.15
 """Share of training questions that lose words, and share of their words."""

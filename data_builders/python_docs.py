@@ -83,8 +83,8 @@ SPLITS = ("train", "validation", "test")
 
 MIXED = 2
 """Functions that do not exist, for each that does, among the passages to train on."""
-TURNS = 4
-"""Questions in a conversation to train on."""
+TURNS, ELSEWHERE = 6, 1
+"""Questions in a conversation to train on, and how many of them are about something else."""
 PER_PASSAGE = 2
 """Questions about a passage that validates or tests, at most."""
 
@@ -371,8 +371,8 @@ def _make_passages(public: list[Entry], splits: dict[str, str], seed: int) -> Da
             wording = "known" if split == "train" else "strange" if place % 3 == 0 else "new"
             questions, key = Questions(seed, wording), f"{entry.full_name} {place}"
             here, elsewhere = list(questions.about(entry, passage, other)), list(questions.elsewhere(passage, other))
-            if split == "train":  # one of what is asked is about something else
-                here, elsewhere = chosen(here, seed, key, TURNS - 1), chosen(elsewhere, seed, key, 1)
+            if split == "train":
+                here, elsewhere = chosen(here, seed, key, TURNS - ELSEWHERE), chosen(elsewhere, seed, key, ELSEWHERE)
             asked = chosen([*here, *elsewhere], seed, key, TURNS if split == "train" else PER_PASSAGE)
             source = entry.module if place < len(known) or split != "train" else ""
             for group in [asked] if split == "train" and asked else [[each] for each in asked]:
