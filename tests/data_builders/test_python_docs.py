@@ -24,7 +24,7 @@ from data_builders.passages import (
     passage_of,
     wordings,
 )
-from data_builders.python_docs import PythonDocsArguments, beyond, details, main, split_modules, summary
+from data_builders.python_docs import TURNS, PythonDocsArguments, beyond, details, main, split_modules, summary
 from scratchgpt.data.passages import CHARACTERS, NOT_SAID
 
 SPLITS = ["train", "validation", "test"]
@@ -107,7 +107,7 @@ def test_passages_hold_the_answers_and_training_has_no_wording_of_the_test(data:
             assert len(row["passage"]) <= CHARACTERS
             for answer in turns[1::2]:
                 assert answer in ("Yes.", "No.", NOT_SAID) or answer in row["passage"]
-            if split == "train" and len(turns) == 8:
+            if split == "train" and len(turns) == 2 * TURNS:
                 assert NOT_SAID in turns[1::2]
             if split != "train":
                 assert len(turns) == 2
