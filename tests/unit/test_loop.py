@@ -1,5 +1,6 @@
 """What the loop does once for a run; its steps are tested by recipes (`tests/recipes`, `tests/reliability`)."""
 
+import math
 import os
 from collections.abc import Iterator
 from unittest import mock
@@ -10,6 +11,7 @@ from accelerate.state import AcceleratorState
 
 from scratchgpt.training import loop, step
 from scratchgpt.training.arguments import TrainingArguments
+from scratchgpt.training.tasks.base import beside_guessing
 
 
 @pytest.fixture
@@ -35,6 +37,15 @@ def test_what_accelerate_would_do_otherwise_is_refused(monkeypatch, environment,
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     with pytest.raises(ValueError, match=message):
         loop.build_accelerator(TrainingArguments())
+
+
+def test_a_loss_above_that_of_guessing_is_not_always_a_model_that_knows_nothing() -> None:
+    guessing = math.log(10)
+    assert beside_guessing({"loss": 2.2}, guessing) == ""
+    assert "learned nothing" in beside_guessing({"loss": 2.6}, guessing)
+    known = {"loss": 2.6, "accuracy": 0.327, "accuracy_interval": (0.27, 0.39)}
+    assert "though 32.7% are right: the model is too sure" in beside_guessing(known, guessing)
+    assert "learned nothing" in beside_guessing({**known, "accuracy_interval": (0.09, 0.39)}, guessing)
 
 
 def test_seeding_is_that_of_torch_and_leaves_nothing_behind() -> None:

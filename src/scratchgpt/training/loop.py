@@ -67,7 +67,7 @@ from .processes import anywhere, build_accelerator, environment_of
 from .resuming import RunState, find_checkpoint, model_writer
 from .run_identity import run_identity
 from .step import StepResult, TrainingStep, autocast_dtype, schedule
-from .tasks.base import Evaluation, Task, row_length
+from .tasks.base import Evaluation, Task, beside_guessing, row_length
 
 if TYPE_CHECKING:
     from peft import PeftModel  # heavy to import, and only adapters need it
@@ -426,11 +426,8 @@ class _Run:
         config = self.accelerator.unwrap_model(self.state.model, keep_torch_compile=False).config
         guessing = math.log(config.num_labels if "num_texts" in values else config.vocab_size)
         guessing = values.get("reference_loss", guessing)
-        if result.loss >= guessing:
-            say(
-                f"The validation loss of {result.loss:.4f} is no better than guessing ({guessing:.4f}): the model has "
-                "learned nothing; try another learning rate, more steps, or look at the data"
-            )
+        if complaint := beside_guessing(values, guessing):
+            say(complaint)
 
     def _write_results(self, result: Evaluation) -> None:
         progress = self.state.progress

@@ -4,6 +4,8 @@ The loop knows steps, processes and checkpoints; a task knows what a batch means
 of its own with the same six names.
 """
 
+import math
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +29,24 @@ class Evaluation(Protocol):
     def summary(self) -> str:
         """The most important numbers, in one line."""
         ...
+
+
+def beside_guessing(values: Mapping[str, Any], guessing: float) -> str:
+    """What to say of an evaluation whose loss is no better than that of guessing; empty where it is better.
+
+    Args:
+        values: of an evaluation: its loss, and a classifier's accuracy with its interval.
+        guessing: the loss of giving all choices the same chance.
+    """
+    if values["loss"] < guessing:
+        return ""
+    said = f"The validation loss of {values['loss']:.4f} is no better than guessing ({guessing:.4f})"
+    if "accuracy" in values and values["accuracy_interval"][0] > math.exp(-guessing):
+        return (
+            f"{said}, though {values['accuracy']:.1%} are right: the model is too sure of what it gets wrong; train "
+            "for fewer steps, or on more text"
+        )
+    return f"{said}: the model has learned nothing; try another learning rate, more steps, or look at the data"
 
 
 class Task(Protocol):
