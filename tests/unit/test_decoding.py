@@ -63,11 +63,8 @@ def test_a_compiled_row_is_a_linear_layer() -> None:
     row = deepcopy(layer)
     row.__class__ = OneRowLinear
     compiled = torch.compile(row, fullgraph=True, dynamic=False)
-    pieces = (
-        torch.randn(3, 48)[1],
-        torch.randn(1, 48, 7).transpose(1, 2)[:, 2:3],
-    )  # of something larger, or not in a row
-    for x in (torch.randn(1, 1, 48), torch.randn(48), torch.randn(2, 1, 48), *pieces):
+    part_of_more, strided = torch.randn(3, 48)[1], torch.randn(1, 48, 7).transpose(1, 2)[:, 2:3]
+    for x in (torch.randn(1, 1, 48), torch.randn(48), torch.randn(2, 1, 48), part_of_more, strided):
         torch.testing.assert_close(compiled(x), layer(x), rtol=1e-5, atol=1e-6)
 
     def of_a_part(x: torch.Tensor) -> torch.Tensor:
